@@ -1,0 +1,2 @@
+//! The `ukc` binary.
+fn main() {}

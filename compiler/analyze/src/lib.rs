@@ -1,0 +1,1 @@
+//! Root file tree to facts: closure and system calls.

@@ -1,0 +1,1 @@
+//! Instructions to build graph to root file tree.

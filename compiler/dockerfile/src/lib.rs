@@ -1,0 +1,1 @@
+//! Dockerfile bytes to instructions with spans.

@@ -1,0 +1,1 @@
+//! Kernel and root file tree to artefacts.

@@ -1,0 +1,1 @@
+//! Plan and module archive to kernel ELF.

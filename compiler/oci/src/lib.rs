@@ -1,0 +1,1 @@
+//! OCI layouts, layers and the content store.

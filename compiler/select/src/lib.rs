@@ -1,0 +1,1 @@
+//! Facts and module catalogue to a plan.

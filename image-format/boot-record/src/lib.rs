@@ -1,0 +1,2 @@
+//! The boot record: what the kernel is told to run.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,2 @@
+//! On-disk structures of ext4, shared by the writer and the kernel's reader.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,1 @@
+//! image.json: everything about an image.

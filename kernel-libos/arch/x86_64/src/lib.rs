@@ -1,0 +1,2 @@
+//! x86-64: entry, traps, page tables, timers.
+#![cfg_attr(not(test), no_std)]

@@ -1,0 +1,1 @@
+//! Builds the libOS module archive and embeds it.
