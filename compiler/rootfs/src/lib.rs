@@ -9,13 +9,18 @@
 //! What is absent: `rootfs` knows neither Dockerfiles nor registries nor ext4.
 #![forbid(unsafe_code)]
 
+mod apply;
 mod config;
 mod content;
+pub mod path;
 mod resolve;
 mod text;
 mod tree;
+mod users;
 
+pub use apply::{Action, ApplyError, ApplyErrorKind, Change};
 pub use config::{Healthcheck, ImageConfig};
 pub use content::Content;
 pub use resolve::{ResolveError, Resolved};
 pub use tree::{Kind, Meta, Name, Node, NodeId, Origin, Tree};
+pub use users::{User, UserError};

@@ -3,7 +3,7 @@
 use crate::{Kind, NodeId, Tree};
 
 /// How many symbolic links one lookup may follow (path_resolution(7): 40).
-const MAX_LINKS: usize = 40;
+pub(crate) const MAX_LINKS: usize = 40;
 
 /// A successful lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -153,48 +153,55 @@ impl Tree {
     /// Calls `visit` with the path (`/` first, then `/bin`, `/bin/sh`, ... in byte order, parents before children) and id of every named node.
     /// A node with several names is visited once for each.
     pub fn walk(&self, visit: &mut dyn FnMut(&[u8], NodeId)) {
-        let mut path = Vec::new();
         visit(b"/", Tree::ROOT);
-        self.walk_below(Tree::ROOT, &mut path, visit);
+        self.walk_from(Tree::ROOT, &mut |path, id| visit(path, id));
     }
 
-    fn walk_below(&self, dir: NodeId, path: &mut Vec<u8>, visit: &mut dyn FnMut(&[u8], NodeId)) {
-        let Some(entries) = self.entries(dir) else { return };
-        for (name, &id) in entries {
-            let parent_len = path.len();
+    /// Calls `visit` for everything below the directory `dir`, as [`Tree::walk`] does, with paths that start with `/` at `dir`; not for `dir` itself.
+    pub fn walk_from(&self, dir: NodeId, visit: &mut dyn FnMut(&[u8], NodeId)) {
+        // A stack of our own: a tree may be deeper than a thread's.
+        let mut path: Vec<u8> = Vec::new();
+        let mut stack = Vec::new();
+        if let Some(entries) = self.entries(dir) {
+            stack.push((0, entries.iter()));
+        }
+        while let Some((parent_len, entries)) = stack.last_mut() {
+            path.truncate(*parent_len);
+            let Some((name, &id)) = entries.next() else {
+                stack.pop();
+                continue;
+            };
             path.push(b'/');
             path.extend_from_slice(name);
-            visit(path, id);
-            self.walk_below(id, path, visit);
-            path.truncate(parent_len);
+            visit(&path, id);
+            if let Some(below) = self.entries(id) {
+                stack.push((path.len(), below.iter()));
+            }
         }
     }
 
     /// Returns a tree with the same names and only the nodes that have one.
     pub fn compact(&self) -> Tree {
         let mut new_ids = vec![None; self.nodes.len()];
-        let mut out = Tree { nodes: Vec::new() };
-        self.copy_into(Tree::ROOT, &mut out, &mut new_ids);
-        out
-    }
-
-    fn copy_into(&self, id: NodeId, out: &mut Tree, new_ids: &mut [Option<NodeId>]) -> NodeId {
-        if let Some(new) = new_ids[id.0 as usize] {
-            return new;
-        }
-        let node = self.node(id);
-        let new = match &node.kind {
-            Kind::Dir(entries) => {
-                let new = out.add(Node { meta: node.meta.clone(), kind: Kind::Dir(BTreeMap::new()), origin: node.origin });
-                for (name, &child) in entries {
-                    let child = self.copy_into(child, out, new_ids);
-                    out.link(new, name, child);
-                }
-                new
+        let root = self.node(Tree::ROOT);
+        let mut out = Tree { nodes: vec![Node { meta: root.meta.clone(), kind: Kind::Dir(BTreeMap::new()), origin: root.origin }] };
+        let mut todo = vec![(Tree::ROOT, Tree::ROOT)];
+        while let Some((old_dir, new_dir)) = todo.pop() {
+            for (name, &old) in self.entries(old_dir).into_iter().flatten() {
+                let new = *new_ids[old.0 as usize].get_or_insert_with(|| {
+                    let node = self.node(old);
+                    match &node.kind {
+                        Kind::Dir(_) => {
+                            let new = out.add(Node { meta: node.meta.clone(), kind: Kind::Dir(BTreeMap::new()), origin: node.origin });
+                            todo.push((old, new));
+                            new
+                        }
+                        _ => out.add(node.clone()),
+                    }
+                });
+                out.link(new_dir, name, new);
             }
-            _ => out.add(node.clone()),
-        };
-        new_ids[id.0 as usize] = Some(new);
-        new
+        }
+        out
     }
 }
