@@ -1,2 +1,39 @@
-//! Module registry, dispatch, tasks, memory, and the traits modules meet through.
+//! The part of the libOS that every kernel has, and the traits that modules meet through.
+//!
+//! Below it lies `arch` (traps, page tables, context switch); above it lie drivers and modules, each a crate with one `module!{}` declaration. When code
+//! in here needs something from above, it defines the trait and the upper crate provides it. Modules never depend on each other's insides, only on what
+//! is public here.
+//!
+//! | file | what it is for |
+//! |---|---|
+//! | `module`, `dispatch` | the declaration of a module; registers to typed arguments |
+//! | `user`, `io` | claims about user memory; scatter and gather |
+//! | `sync`, `task::wait` | locks; sleeping and waking |
+//! | `mm` | frames, heap, address spaces, page faults |
+//! | `task` | processes, scheduler, signals |
+//! | `file`, `poll`, `vfs` | descriptors, readiness, path lookup, the inode trait |
+//! | `device`, `time` | what drivers offer; clocks and timers |
+//! | `exec` | from an ELF file to a runnable address space |
+//! | `start` | boot record to first process |
 #![cfg_attr(not(test), no_std)]
+
+extern crate alloc;
+
+pub use libos_abi as abi;
+pub use libos_arch as arch;
+
+pub mod device;
+pub mod dispatch;
+pub mod file;
+pub mod io;
+pub mod mm;
+pub mod module;
+pub mod poll;
+pub mod sync;
+pub mod task;
+pub mod time;
+pub mod user;
+pub mod vfs;
+
+pub use abi::{Errno, Result};
+pub use task::Task;
