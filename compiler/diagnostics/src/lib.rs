@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 mod render;
+pub mod suggest;
 
 pub use render::render;
 
