@@ -91,3 +91,19 @@ impl Task {
         if self.creds().has_capability(capability) { Ok(()) } else { Err(Errno::EPERM) }
     }
 }
+
+/// The running task.
+pub fn current() -> Arc<Task> {
+    unimplemented!()
+}
+
+/// Calls `f` with the running task, without touching its reference count.
+pub fn with_current<R>(f: impl FnOnce(&Task) -> R) -> R {
+    f(&current())
+}
+
+/// Counts a spin lock of this CPU.
+pub(crate) fn spin_lock_taken() {}
+
+/// Counts a spin lock of this CPU.
+pub(crate) fn spin_lock_released() {}
