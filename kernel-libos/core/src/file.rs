@@ -161,6 +161,11 @@ pub trait FileOps: Send + Sync + Any {
         None
     }
 
+    /// The socket, when it is one.
+    fn as_socket(&self) -> Option<&dyn crate::socket::Socket> {
+        None
+    }
+
     /// For modules that must recognise their own files (epoll_ctl on an epoll file, sockets in sendmsg).
     fn as_any(&self) -> &dyn Any;
 }

@@ -29,6 +29,7 @@ pub mod io;
 pub mod mm;
 pub mod module;
 pub mod poll;
+pub mod socket;
 pub mod sync;
 pub mod task;
 pub mod time;
