@@ -36,10 +36,6 @@ impl Text {
         self.string.len()
     }
 
-    pub(crate) fn file(&self) -> FileId {
-        self.file
-    }
-
     /// Appends bytes that begin at `source` in the file. Bytes that are not UTF-8 become U+FFFD each; returns whether there were any.
     pub(crate) fn push(&mut self, bytes: &[u8], source: u32) -> bool {
         let mut at = source;

@@ -1,0 +1,107 @@
+//! The whole file: logical lines to stages, with everything that is wrong.
+
+use crate::ast::{Instruction, InstructionKind, Parsed, Stage};
+use crate::instruction;
+use crate::lines;
+use crate::lint;
+use crate::tree::Tree;
+use ukc_diagnostics::{Diagnostic, FileId, Span};
+
+/// Parses a Dockerfile.
+///
+/// Never fails: whatever cannot be understood is reported in [`Parsed::diagnostics`] and skipped, and the rest is still there. The build checks (lint rules)
+/// that need only the text have run, as the file's `# check=` asks.
+pub fn parse(file: FileId, bytes: &[u8]) -> Parsed {
+    let mut problems = vec![];
+    // Spans are u32; a Dockerfile of 4 GiB is a mistake.
+    let bytes = match bytes.len() <= u32::MAX as usize {
+        true => bytes,
+        false => {
+            problems.push(Diagnostic::error("file-too-large", "the file is larger than 4 GiB").at(Span { file, start: 0, end: 0 }, ""));
+            &[]
+        }
+    };
+    let lines::Lines { directives, lines, tree } = lines::split(file, bytes, true, &mut problems);
+    let mut parsed = Parsed { file, directives, tree, global_args: vec![], stages: vec![], diagnostics: vec![] };
+    let mut first_outside: Option<Span> = None;
+    for line in &lines {
+        match instruction::parse(line, parsed.directives.escape, &mut problems) {
+            instruction::Parsed::Broken => {}
+            instruction::Parsed::From(from) => parsed.stages.push(Stage {
+                span: from.instruction.span,
+                name: from.name,
+                base: from.base,
+                platform: from.platform,
+                from: from.instruction,
+                instructions: vec![],
+            }),
+            instruction::Parsed::Other(instruction) => match parsed.stages.last_mut() {
+                Some(stage) => {
+                    stage.span.end = stage.span.end.max(instruction.span.end);
+                    stage.instructions.push(instruction);
+                }
+                None if matches!(instruction.kind, InstructionKind::Arg(_)) => parsed.global_args.push(instruction),
+                None if first_outside.is_none() => {
+                    first_outside = Some(instruction.span);
+                    let message = format!("{} stands before the first FROM", instruction.name());
+                    let problem = Diagnostic::error("outside-stage", message).at(instruction.keyword.span, "");
+                    problems.push(
+                        problem.help("begin with `FROM image`, or `FROM scratch` for an empty file system; only ARG may come before it"),
+                    );
+                }
+                None => {}
+            },
+        }
+    }
+    if lines.is_empty() {
+        let problem = Diagnostic::error("empty-dockerfile", "the file has no instructions").at(Span { file, start: 0, end: 0 }, "");
+        problems.push(problem.help("the smallest one is `FROM image`"));
+    } else if parsed.stages.is_empty() && first_outside.is_none() {
+        let span = lines[lines.len() - 1].span;
+        problems.push(Diagnostic::error("missing-from", "the file has no FROM").at(span, "the last instruction"));
+    }
+    problems.extend(lint::run(&parsed, &lines));
+    problems.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
+    parsed.diagnostics = problems;
+    parsed
+}
+
+/// An ONBUILD trigger that was read again.
+#[derive(Debug, Clone)]
+pub struct Trigger {
+    /// The instruction, unless it is broken.
+    pub instruction: Option<Instruction>,
+    /// What is wrong with it; spans are in the trigger's text.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+/// Parses the text of an ONBUILD trigger, as an image config stores it. `file` is the source the text was registered as, for the spans; the escape
+/// character is `\` (the config does not record another).
+pub fn parse_trigger(file: FileId, text: &str) -> Trigger {
+    let mut problems = vec![];
+    let lines::Lines { lines, .. } = lines::split(file, text.as_bytes(), false, &mut problems);
+    let whole = Span { file, start: 0, end: text.len() as u32 };
+    let mut instruction = None;
+    match lines.as_slice() {
+        [line] => match instruction::parse(line, '\\', &mut problems) {
+            instruction::Parsed::Broken => {}
+            instruction::Parsed::Other(Instruction {
+                kind: InstructionKind::Onbuild(_) | InstructionKind::Maintainer(_), keyword, ..
+            })
+            | instruction::Parsed::From(instruction::From { instruction: Instruction { keyword, .. }, .. }) => {
+                let message = format!("{} cannot be the instruction of an ONBUILD", keyword.value.to_ascii_uppercase());
+                problems.push(Diagnostic::error("invalid-onbuild", message).at(keyword.span, ""));
+            }
+            instruction::Parsed::Other(parsed) => instruction = Some(parsed),
+        },
+        _ => problems.push(Diagnostic::error("invalid-onbuild", "an ONBUILD trigger is exactly one instruction").at(whole, "")),
+    }
+    Trigger { instruction, diagnostics: problems }
+}
+
+impl Tree {
+    /// Splits a file into its lossless tree without looking at the instructions.
+    pub fn of(file: FileId, bytes: &[u8]) -> Tree {
+        lines::split(file, bytes, true, &mut vec![]).tree
+    }
+}
