@@ -361,7 +361,7 @@ impl Extended {
             let (key, value) = (&line[..equals], &line[equals + 1..]);
             if key == b"GNU.sparse.offset" || key == b"GNU.sparse.numbytes" {
                 // They alternate, offset first.
-                if (self.sparse_0_0.len() % 2 == 0) != (key == b"GNU.sparse.offset") {
+                if self.sparse_0_0.len().is_multiple_of(2) != (key == b"GNU.sparse.offset") {
                     return None;
                 }
                 self.sparse_0_0.push(decimal(value)?);

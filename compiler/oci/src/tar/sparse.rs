@@ -21,7 +21,7 @@ pub struct Segment {
 
 /// Checks a map (pairs in one list) and places its data in the archive from `start` on; it must be in order, inside the file, and end before `end`.
 pub(super) fn segments(map: &[u64], file_bytes: u64, start: u64, end: u64) -> Option<Vec<Segment>> {
-    if map.len() % 2 != 0 {
+    if !map.len().is_multiple_of(2) {
         return None;
     }
     let (mut file_at, mut archive_at) = (0, start);
