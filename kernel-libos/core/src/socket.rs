@@ -93,7 +93,8 @@ bitflags! {
         const NOSIGNAL = linux::MSG_NOSIGNAL;
         const MORE = linux::MSG_MORE;
         const ERRQUEUE = linux::MSG_ERRQUEUE;
-        const WAITFORONE = linux::MSG_WAITFORONE;
+        /// Not in the exported headers: include/linux/socket.h.
+        const WAITFORONE = 0x1_0000;
         const CMSG_CLOEXEC = linux::MSG_CMSG_CLOEXEC;
     }
 }
