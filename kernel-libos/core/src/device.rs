@@ -55,8 +55,9 @@ pub trait NetDevice: Send + Sync {
     /// Takes the next received packet: calls `f` with its bytes and whether the device vouches for its checksums. Returns false when there is none.
     fn receive(&self, f: &mut dyn FnMut(&[u8], bool)) -> bool;
 
-    /// Queues a packet of `len_bytes` that `fill` writes. Returns false when the ring is full; `call_when_ready` is called when it no longer is.
-    fn transmit(&self, len_bytes: usize, checksum: TxChecksum, fill: &mut dyn FnMut(&mut [u8])) -> bool;
+    /// Queues a packet of `len_bytes` that `fill` writes; it also says who completes the checksum. Returns false when the ring is full, without having
+    /// called `fill`.
+    fn transmit(&self, len_bytes: usize, fill: &mut dyn FnMut(&mut [u8]) -> TxChecksum) -> bool;
 
     /// Tells the device about everything queued since the last call; one notification for many packets.
     fn flush(&self);
