@@ -4,7 +4,7 @@
 //! has the offset and the status flags and may be shared after dup(2) or fork(2); the description refers to the file itself ([`FileOps`]): an inode of a
 //! file system, a pipe's end, a socket, an epoll instance.
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -17,7 +17,7 @@ use crate::io::{IoDst, IoSrc};
 use crate::mm::PageSource;
 use crate::poll::{PollEvents, PollTable};
 use crate::sync::{Mutex, SpinLock};
-use crate::vfs::{Inode, PathRef};
+use crate::vfs::{Inode, PathRef, locks};
 
 /// A file descriptor number.
 pub type RawFd = i32;
@@ -101,7 +101,7 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
-    /// Status as fstat(2) reports it.
+    /// Status of the file itself; fstat(2) asks [`OpenFile::stat`], which prefers the inode of the path.
     fn stat(&self) -> Result<crate::vfs::Stat> {
         match self.inode() {
             Some(inode) => inode.stat(),
@@ -120,7 +120,7 @@ pub trait FileOps: Send + Sync + Any {
         if !self.is_seekable() {
             return Err(Errno::ESPIPE);
         }
-        crate::vfs::default_seek(self.stat()?.size, file, offset, whence)
+        crate::vfs::default_seek(file.stat()?.size, file, offset, whence)
     }
 
     /// Makes data durable (fsync(2)).
@@ -141,9 +141,15 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
-    /// The inode, when the file has one.
-    fn inode(&self) -> Option<&Arc<dyn Inode>> {
+    /// The inode of a file that was not reached by a path but can be opened again through /proc/self/fd (a pipe). Files with a path need none here:
+    /// [`OpenFile::inode`] knows it.
+    fn inode(&self) -> Option<Arc<dyn Inode>> {
         None
+    }
+
+    /// Called once, when a description of the file was made by open(2).
+    fn opened(&self, file: &OpenFile) {
+        let _ = file;
     }
 
     /// Reacts to a change of the status flags by fcntl(2).
@@ -182,13 +188,31 @@ pub struct OpenFile {
     pub path: Option<PathRef>,
     /// `F_SETOWN`: process (positive) or group (negative) for SIGIO; 0 is nobody.
     pub owner: core::sync::atomic::AtomicI32,
+    /// `F_SETSIG`: signal sent instead of SIGIO; 0 is SIGIO.
+    pub signal: AtomicU32,
+    /// Told when the description goes away (epoll(7), "Will closing a file descriptor cause it to be removed from all epoll interest lists").
+    watchers: SpinLock<Vec<Weak<dyn Watcher>>>,
+}
+
+/// Something that keeps a description on a list without keeping it open.
+pub trait Watcher: Send + Sync {
+    /// The last reference to the description goes away; may block.
+    fn file_released(&self, file: &OpenFile);
 }
 
 impl OpenFile {
     /// Returns a description with offset 0.
     pub fn new(ops: Arc<dyn FileOps>, flags: OpenFlags, path: Option<PathRef>) -> Arc<OpenFile> {
         let flags = flags - (OpenFlags::CLOEXEC | OpenFlags::CREAT | OpenFlags::EXCL | OpenFlags::NOCTTY | OpenFlags::TRUNC);
-        Arc::new(OpenFile { ops, flags: AtomicU32::new(flags.bits()), offset: Mutex::new(0), path, owner: 0.into() })
+        Arc::new(OpenFile {
+            ops,
+            flags: AtomicU32::new(flags.bits()),
+            offset: Mutex::new(0),
+            path,
+            owner: 0.into(),
+            signal: 0.into(),
+            watchers: SpinLock::new(Vec::new()),
+        })
     }
 
     /// Status flags now.
@@ -205,6 +229,32 @@ impl OpenFile {
     /// Whether reads and writes must not block.
     pub fn is_nonblocking(&self) -> bool {
         self.flags().contains(OpenFlags::NONBLOCK)
+    }
+
+    /// The inode: that of the path, or that of a file which can be opened again without one.
+    pub fn inode(&self) -> Option<Arc<dyn Inode>> {
+        match &self.path {
+            Some(path) => Some(path.inode().clone()),
+            None => self.ops.inode(),
+        }
+    }
+
+    /// Status as fstat(2) reports it.
+    ///
+    /// # Errors
+    /// `EIO`.
+    pub fn stat(&self) -> Result<crate::vfs::Stat> {
+        match &self.path {
+            Some(path) => path.inode().stat(),
+            None => self.ops.stat(),
+        }
+    }
+
+    /// Asks to be told when the description goes away. Watchers that are gone themselves make room here.
+    pub fn watch(&self, watcher: Weak<dyn Watcher>) {
+        let mut watchers = self.watchers.lock();
+        watchers.retain(|w| w.strong_count() > 0 && !w.ptr_eq(&watcher));
+        watchers.push(watcher);
     }
 
     /// Reads at the description's offset and advances it.
@@ -237,7 +287,7 @@ impl OpenFile {
         }
         let mut offset = self.offset.lock();
         if self.flags().contains(OpenFlags::APPEND) {
-            *offset = self.ops.stat()?.size;
+            *offset = self.stat()?.size;
         }
         let count = self.ops.write_at(self, src, *offset)?;
         *offset += count as u64;
@@ -247,6 +297,12 @@ impl OpenFile {
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        for watcher in core::mem::take(&mut *self.watchers.lock()) {
+            if let Some(watcher) = watcher.upgrade() {
+                watcher.file_released(self);
+            }
+        }
+        locks::description_closed(self);
         let ops = self.ops.clone();
         ops.release(self);
     }
@@ -343,7 +399,10 @@ impl FdTable {
             slots.try_reserve(more).map_err(|_| Errno::ENOMEM)?;
             slots.resize(index + 1, None);
         }
-        Ok(slots[index].replace(Slot { file, close_on_exec }).map(|old| old.file))
+        let old = slots[index].replace(Slot { file, close_on_exec }).map(|old| old.file);
+        drop(slots);
+        old.iter().for_each(|old| locks::descriptor_closed(self, old));
+        Ok(old)
     }
 
     /// Frees a descriptor and returns its description, which the caller drops outside any lock.
@@ -352,7 +411,9 @@ impl FdTable {
     /// `EBADF`.
     pub fn remove(&self, fd: RawFd) -> Result<Arc<OpenFile>> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        self.slots.lock().get_mut(index).and_then(Option::take).map(|slot| slot.file).ok_or(Errno::EBADF)
+        let file = self.slots.lock().get_mut(index).and_then(Option::take).map(|slot| slot.file).ok_or(Errno::EBADF)?;
+        locks::descriptor_closed(self, &file);
+        Ok(file)
     }
 
     /// Returns a copy of the table that shares the descriptions (fork(2)).
@@ -368,6 +429,7 @@ impl FdTable {
                 out.extend(slot.take().map(|s| s.file));
             }
         }
+        out.iter().for_each(|file| locks::descriptor_closed(self, file));
         out
     }
 

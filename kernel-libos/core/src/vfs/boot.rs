@@ -1,0 +1,110 @@
+//! The mounts of the boot record: the root, the volumes, and what every container finds (/proc, /sys, /dev).
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use libos_abi::general as linux;
+use libos_abi::{Errno, Result};
+use ukc_boot_record as record;
+
+use super::mount::{self, MountFlags, PathRef};
+use super::volume::{DiskVolume, RamVolume, Volume};
+use super::{Attributes, FileSystem, FsContext, NewNode, dentry, registry};
+use crate::arch::addr::PhysAddr;
+use crate::device::DEVICES;
+
+/// Mounts what a record asks for and returns the context of the first process, with `/` as its working directory.
+///
+/// `initrd` is where the monitor put one: physical address and length in bytes.
+///
+/// # Errors
+/// For the root: `ENXIO` when there is neither initrd nor disk, `EINVAL` when no linked file system knows its format, `EIO` and `EUCLEAN` when it is
+/// damaged. For other mounts the same, unless they are optional.
+pub fn mount_all<'a>(mounts: impl Iterator<Item = record::Mount<'a>> + Clone, initrd: Option<(PhysAddr, u64)>) -> Result<Arc<FsContext>> {
+    let root_spec = mounts.clone().find(|m| m.target == b"/").unwrap_or(record::Mount::ROOT);
+    let (fs, source) = file_system(&root_spec, initrd)?;
+    let root = mount::mount_root(fs, &source, flags_of(&root_spec))?;
+    let own = MountFlags::NOSUID | MountFlags::NOEXEC;
+    let is_given = |name: &[u8]| mounts.clone().any(|m| m.target.strip_prefix(b"/") == Some(name));
+    for (name, fs_type, flags) in [
+        (&b"proc"[..], "proc", own | MountFlags::NODEV),
+        (b"sys", "sysfs", own | MountFlags::NODEV | MountFlags::RDONLY),
+        (b"dev", "devtmpfs", MountFlags::NOSUID),
+    ] {
+        if !is_given(name) && registry::types().iter().any(|t| t.name == fs_type) {
+            mount::promise(name, fs_type, flags);
+        }
+    }
+    for spec in mounts.filter(|m| m.target != b"/") {
+        if let Err(errno) = mount_one(&root, &spec, initrd)
+            && !spec.flags.contains(record::MountFlags::OPTIONAL)
+        {
+            return Err(errno);
+        }
+    }
+    Ok(Arc::new(FsContext::new(root)))
+}
+
+fn flags_of(spec: &record::Mount<'_>) -> MountFlags {
+    let is_read_only = spec.flags.contains(record::MountFlags::READ_ONLY) && !spec.flags.contains(record::MountFlags::RAM_OVERLAY);
+    if is_read_only { MountFlags::RDONLY } else { MountFlags::empty() }
+}
+
+fn mount_one(root: &PathRef, spec: &record::Mount<'_>, initrd: Option<(PhysAddr, u64)>) -> Result<()> {
+    let place = make_dirs(root, spec.target)?;
+    let (fs, source) = file_system(spec, initrd)?;
+    mount::mount(&place, fs, &source, flags_of(spec))?;
+    Ok(())
+}
+
+/// The directory at an absolute path without links; what is missing of it is made, as container runtimes do for volumes.
+fn make_dirs(root: &PathRef, path: &[u8]) -> Result<PathRef> {
+    let mut at = root.clone();
+    for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty() && *n != b".") {
+        let mut entry = super::walk::child(&at, name)?;
+        if entry.inode().is_none() {
+            let node = NewNode { mode: linux::S_IFDIR | 0o755, uid: 0, gid: 0, rdev: 0, target: b"" };
+            let _guard = at.dentry.lock();
+            entry = dentry::instantiate(&entry, at.inode().create(name, &node)?)?;
+        }
+        at = PathRef { mount: at.mount, dentry: entry }.cross();
+        if !at.inode().attributes().is_ok_and(Attributes::is_dir) {
+            return Err(Errno::ENOTDIR);
+        }
+    }
+    Ok(at)
+}
+
+fn file_system(spec: &record::Mount<'_>, initrd: Option<(PhysAddr, u64)>) -> Result<(Arc<dyn FileSystem>, Vec<u8>)> {
+    let fs_type = core::str::from_utf8(spec.fstype).map_err(|_| Errno::ENODEV)?;
+    let volume = volume(&spec.source, initrd)?;
+    let source = match (&volume, &spec.source) {
+        (Some(volume), _) => volume.name(),
+        (None, record::MountSource::Named(name)) if !name.is_empty() => name.to_vec(),
+        _ => spec.fstype.to_vec(),
+    };
+    let fs = match volume {
+        Some(volume) if fs_type.is_empty() => registry::mount_probed(volume, spec.options)?,
+        volume => registry::mount(fs_type, volume, spec.options)?,
+    };
+    let fs = if spec.flags.contains(record::MountFlags::RAM_OVERLAY) { registry::overlay(fs)? } else { fs };
+    Ok((fs, source))
+}
+
+fn volume(source: &record::MountSource<'_>, initrd: Option<(PhysAddr, u64)>) -> Result<Option<Arc<dyn Volume>>> {
+    let ram = || -> Option<Arc<dyn Volume>> { initrd.map(|(base, len)| Arc::new(RamVolume::new(base, len)) as Arc<dyn Volume>) };
+    Ok(match source {
+        record::MountSource::Named(_) => None,
+        record::MountSource::Initrd => Some(ram().ok_or(Errno::ENXIO)?),
+        record::MountSource::Disk(index) => Some(disk(*index)?),
+        record::MountSource::Auto => Some(match ram() {
+            Some(volume) => volume,
+            None => disk(0)?,
+        }),
+    })
+}
+
+fn disk(index: u32) -> Result<Arc<dyn Volume>> {
+    let disk = DEVICES.lock().block.get(index as usize).cloned().ok_or(Errno::ENXIO)?;
+    Ok(Arc::new(DiskVolume::new(disk, index)))
+}

@@ -1,0 +1,139 @@
+//! What file-system modules offer: types of file systems by name, and devices by number.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use libos_abi::{Errno, Result};
+
+use super::inode::FileSystem;
+use super::volume::Volume;
+use crate::file::{FileOps, OpenFlags};
+use crate::sync::SpinLock;
+
+/// A type of file system, registered by its module's init function.
+pub struct FileSystemType {
+    /// Name for mount(2) and /proc/filesystems.
+    pub name: &'static str,
+    /// Whether it needs a volume (a disk, the initrd) to mount.
+    pub needs_volume: bool,
+    /// Whether a volume looks like this file system; never for those without volume.
+    pub probe: fn(&Arc<dyn Volume>) -> bool,
+    /// Mounts, with a volume if it needs one and mount(2)'s option string.
+    pub mount: fn(Option<Arc<dyn Volume>>, &[u8]) -> Result<Arc<dyn FileSystem>>,
+}
+
+static TYPES: SpinLock<Vec<&'static FileSystemType>> = SpinLock::new(Vec::new());
+
+/// Adds a type.
+pub fn register(fs_type: &'static FileSystemType) {
+    TYPES.lock().push(fs_type);
+}
+
+/// All types, for /proc/filesystems.
+pub fn types() -> Vec<&'static FileSystemType> {
+    TYPES.lock().clone()
+}
+
+/// Makes a file system of a named type.
+///
+/// # Errors
+/// `ENODEV` when there is no such type, `ENOTBLK` when it needs a volume and there is none; what the type answers.
+pub fn mount(name: &str, volume: Option<Arc<dyn Volume>>, options: &[u8]) -> Result<Arc<dyn FileSystem>> {
+    let fs_type = types().into_iter().find(|t| t.name == name).ok_or(Errno::ENODEV)?;
+    if fs_type.needs_volume && volume.is_none() {
+        return Err(Errno::ENOTBLK);
+    }
+    (fs_type.mount)(volume, options)
+}
+
+/// Makes a file system of whatever type the volume looks like.
+///
+/// # Errors
+/// `EINVAL` when no type knows it.
+pub fn mount_probed(volume: Arc<dyn Volume>, options: &[u8]) -> Result<Arc<dyn FileSystem>> {
+    let fs_type = types().into_iter().find(|t| t.needs_volume && (t.probe)(&volume)).ok_or(Errno::EINVAL)?;
+    (fs_type.mount)(Some(volume), options)
+}
+
+/// Puts a writable layer in memory above a read-only file system.
+pub type Overlay = fn(Arc<dyn FileSystem>) -> Result<Arc<dyn FileSystem>>;
+
+static OVERLAY: SpinLock<Option<Overlay>> = SpinLock::new(None);
+
+/// Offers the layer; without one the root is read-only.
+pub fn set_overlay(overlay: Overlay) {
+    *OVERLAY.lock() = Some(overlay);
+}
+
+/// Puts a writable layer above `lower` when a module offers one, and returns `lower` itself otherwise.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn overlay(lower: Arc<dyn FileSystem>) -> Result<Arc<dyn FileSystem>> {
+    let overlay = *OVERLAY.lock();
+    match overlay {
+        Some(overlay) => overlay(lower),
+        None => Ok(lower),
+    }
+}
+
+/// Opens a device node: gets its `st_rdev`.
+pub type OpenDevice = fn(u64, OpenFlags) -> Result<Arc<dyn FileOps>>;
+
+/// Character devices by major number.
+static DEVICES: SpinLock<Vec<(u32, OpenDevice)>> = SpinLock::new(Vec::new());
+
+/// Offers the character devices of a major number.
+pub fn register_devices(major: u32, open: OpenDevice) {
+    DEVICES.lock().push((major, open));
+}
+
+/// Opens a character device.
+///
+/// # Errors
+/// `ENXIO` when nobody offers it.
+pub fn open_device(rdev: u64, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    let open = DEVICES.lock().iter().find(|(m, _)| *m == major(rdev)).map(|(_, open)| *open);
+    open.ok_or(Errno::ENXIO)?(rdev, flags)
+}
+
+/// Opens a FIFO: gets the inode's attachment, where the pipe lives, and may block until the other side opens it (fifo(7)).
+pub type OpenFifo = fn(&Arc<dyn super::Inode>, OpenFlags) -> Result<Arc<dyn FileOps>>;
+
+static FIFO: SpinLock<Option<OpenFifo>> = SpinLock::new(None);
+
+/// Offers FIFOs.
+pub fn set_fifo(open: OpenFifo) {
+    *FIFO.lock() = Some(open);
+}
+
+/// Opens a FIFO.
+///
+/// # Errors
+/// `ENXIO` when no module offers pipes, and as fifo(7) says.
+pub fn open_fifo(inode: &Arc<dyn super::Inode>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    let open = *FIFO.lock();
+    open.ok_or(Errno::ENXIO)?(inode, flags)
+}
+
+/// Composes a device number as glibc's `makedev` does.
+pub const fn make_dev(major: u32, minor: u32) -> u64 {
+    let (major, minor) = (major as u64, minor as u64);
+    (major & 0xfff) << 8 | (major & !0xfff) << 32 | (minor & 0xff) | (minor & !0xff) << 12
+}
+
+/// Major number of a device number.
+pub const fn major(dev: u64) -> u32 {
+    ((dev >> 8 & 0xfff) | (dev >> 32 & !0xfff)) as u32
+}
+
+/// Minor number of a device number.
+pub const fn minor(dev: u64) -> u32 {
+    ((dev & 0xff) | (dev >> 12 & 0xffff_ff00)) as u32
+}
+
+/// Returns a device number for a file system that has no device (major 0), a new one each time.
+pub fn anonymous_dev() -> u64 {
+    static NEXT: core::sync::atomic::AtomicU32 = core::sync::atomic::AtomicU32::new(0x20);
+    make_dev(0, NEXT.fetch_add(1, core::sync::atomic::Ordering::Relaxed))
+}

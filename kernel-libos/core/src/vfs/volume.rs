@@ -1,0 +1,199 @@
+//! Where a file system's bytes are: the initrd in RAM, used in place, or a disk.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use libos_abi::{Errno, Result};
+
+use crate::arch::addr::PhysAddr;
+use crate::device::BlockDevice;
+use crate::mm::{Frame, PAGE_SIZE};
+use crate::sync::SpinLock;
+
+/// The bytes of a file-system image.
+pub trait Volume: Send + Sync {
+    /// Size in bytes.
+    fn len_bytes(&self) -> u64;
+
+    /// Reads bytes; for metadata, so a disk answers from its cache of pages.
+    ///
+    /// # Errors
+    /// `EIO`, also beyond the end.
+    fn read(&self, offset: u64, dst: &mut [u8]) -> Result<()>;
+
+    /// Returns the page at a page-aligned offset as it lies in RAM, without copying; `None` when the volume is not in RAM or the page not inside it.
+    fn frame(&self, offset: u64) -> Option<Frame>;
+
+    /// Fills frames with pages that lie in a row; `offset` is a multiple of 512.
+    ///
+    /// # Errors
+    /// As [`Volume::read`].
+    fn read_frames(&self, offset: u64, frames: &[Frame]) -> Result<()>;
+
+    /// Whether [`Volume::frame`] may answer, so that a cache of pages would be a waste.
+    fn is_in_ram(&self) -> bool;
+
+    /// What /proc/mounts shows.
+    fn name(&self) -> Vec<u8>;
+
+    /// Device number.
+    fn dev(&self) -> u64;
+}
+
+/// An image that the monitor loaded to RAM.
+pub struct RamVolume {
+    base: PhysAddr,
+    len_bytes: u64,
+}
+
+impl RamVolume {
+    /// Returns the volume at a page-aligned physical address. The memory manager keeps the pages for good.
+    pub fn new(base: PhysAddr, len_bytes: u64) -> RamVolume {
+        RamVolume { base, len_bytes }
+    }
+}
+
+impl Volume for RamVolume {
+    fn len_bytes(&self) -> u64 {
+        self.len_bytes
+    }
+
+    fn read(&self, offset: u64, dst: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(dst.len() as u64).ok_or(Errno::EIO)?;
+        if end > self.len_bytes {
+            return Err(Errno::EIO);
+        }
+        let mut done = 0;
+        while done < dst.len() {
+            let at = offset + done as u64;
+            let in_page = at as usize % PAGE_SIZE;
+            let piece = (PAGE_SIZE - in_page).min(dst.len() - done);
+            let frame = Frame::from_phys(PhysAddr(self.base.0 + at - in_page as u64));
+            frame.read(in_page, &mut dst[done..done + piece]);
+            done += piece;
+        }
+        Ok(())
+    }
+
+    fn frame(&self, offset: u64) -> Option<Frame> {
+        let is_inside = offset.is_multiple_of(PAGE_SIZE as u64) && offset.checked_add(PAGE_SIZE as u64)? <= self.len_bytes;
+        is_inside.then(|| Frame::from_phys(PhysAddr(self.base.0 + offset)))
+    }
+
+    fn read_frames(&self, offset: u64, frames: &[Frame]) -> Result<()> {
+        let mut page = [0; 512];
+        for (i, frame) in frames.iter().enumerate() {
+            for piece in (0..PAGE_SIZE).step_by(page.len()) {
+                self.read(offset + (i * PAGE_SIZE + piece) as u64, &mut page)?;
+                frame.write(piece, &page);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in_ram(&self) -> bool {
+        true
+    }
+
+    fn name(&self) -> Vec<u8> {
+        b"/dev/ram0".to_vec()
+    }
+
+    fn dev(&self) -> u64 {
+        super::registry::make_dev(1, 0)
+    }
+}
+
+/// Pages of metadata that a disk volume remembers at most.
+const METADATA_PAGES: usize = 256;
+
+/// A disk, with a small cache of the pages that hold metadata. File data does not go through it: that is each inode's page cache.
+pub struct DiskVolume {
+    disk: Arc<dyn BlockDevice>,
+    index: u32,
+    metadata: SpinLock<BTreeMap<u64, (u64, Frame)>>,
+    clock: core::sync::atomic::AtomicU64,
+}
+
+impl DiskVolume {
+    /// Returns the volume of the `index`-th disk.
+    pub fn new(disk: Arc<dyn BlockDevice>, index: u32) -> DiskVolume {
+        DiskVolume { disk, index, metadata: SpinLock::new(BTreeMap::new()), clock: 0.into() }
+    }
+
+    fn page(&self, offset: u64) -> Result<Frame> {
+        let now = self.clock.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        if let Some((used, frame)) = self.metadata.lock().get_mut(&offset) {
+            *used = now;
+            return Ok(frame.clone());
+        }
+        let frame = Frame::alloc_zeroed()?;
+        let avail = self.disk.len_bytes().saturating_sub(offset);
+        if avail >= PAGE_SIZE as u64 {
+            self.disk.read_frames(offset, core::slice::from_ref(&frame))?;
+        } else {
+            // The last page of a disk may be shorter than a page.
+            let mut sectors = [0; PAGE_SIZE];
+            self.disk.read(offset, &mut sectors[..avail as usize])?;
+            frame.write(0, &sectors[..avail as usize]);
+        }
+        let mut cache = self.metadata.lock();
+        let dropped = if cache.len() >= METADATA_PAGES {
+            // A scan of a small map per miss is nothing beside the disk read before it.
+            let oldest = cache.iter().min_by_key(|(_, (used, _))| *used).map(|(at, _)| *at);
+            oldest.and_then(|at| cache.remove(&at))
+        } else {
+            None
+        };
+        cache.insert(offset, (now, frame.clone()));
+        drop(cache);
+        drop(dropped);
+        Ok(frame)
+    }
+}
+
+impl Volume for DiskVolume {
+    fn len_bytes(&self) -> u64 {
+        self.disk.len_bytes()
+    }
+
+    fn read(&self, offset: u64, dst: &mut [u8]) -> Result<()> {
+        let end = offset.checked_add(dst.len() as u64).ok_or(Errno::EIO)?;
+        if end > self.len_bytes() {
+            return Err(Errno::EIO);
+        }
+        let mut done = 0;
+        while done < dst.len() {
+            let at = offset + done as u64;
+            let in_page = at as usize % PAGE_SIZE;
+            let piece = (PAGE_SIZE - in_page).min(dst.len() - done);
+            self.page(at - in_page as u64)?.read(in_page, &mut dst[done..done + piece]);
+            done += piece;
+        }
+        Ok(())
+    }
+
+    fn frame(&self, _offset: u64) -> Option<Frame> {
+        None
+    }
+
+    fn read_frames(&self, offset: u64, frames: &[Frame]) -> Result<()> {
+        self.disk.read_frames(offset, frames)
+    }
+
+    fn is_in_ram(&self) -> bool {
+        false
+    }
+
+    fn name(&self) -> Vec<u8> {
+        let mut name = b"/dev/vd".to_vec();
+        name.push(b'a' + (self.index % 26) as u8);
+        name
+    }
+
+    fn dev(&self) -> u64 {
+        // virtio-blk has the dynamic major 254 on Linux and 16 minors per disk.
+        super::registry::make_dev(254, self.index * 16)
+    }
+}
