@@ -1,1 +1,4 @@
 //! Kernel and root file tree to artefacts.
+#![forbid(unsafe_code)]
+
+pub mod ext4;
