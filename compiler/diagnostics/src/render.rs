@@ -28,25 +28,37 @@ pub fn render(sources: &SourceMap, diagnostic: &Diagnostic, color: bool) -> Stri
         Severity::Error => Level::ERROR,
         Severity::Warning => Level::WARNING,
     };
-    let mut primary = Group::with_title(level.primary_title(diagnostic.message.as_str()).id(diagnostic.name));
+    let mut primary = Group::with_title(level.primary_title(visible(&diagnostic.message)).id(diagnostic.name));
     for (file, display) in files(sources, diagnostic) {
-        let mut snippet = Snippet::source(display.text.clone()).path(sources.file(file).name.as_str());
+        let mut snippet = Snippet::source(display.text.clone()).path(visible(&sources.file(file).name));
         for (index, label) in diagnostic.labels.iter().enumerate().filter(|(_, label)| label.span.file == file) {
             let kind = if index == 0 { AnnotationKind::Primary } else { AnnotationKind::Context };
-            let text = (!label.text.is_empty()).then_some(label.text.as_str());
+            let text = (!label.text.is_empty()).then(|| visible(&label.text));
             snippet = snippet.annotation(kind.span(display.range(label.span)).label(text));
         }
         primary = primary.element(snippet);
     }
     for note in &diagnostic.notes {
-        primary = primary.element(Level::NOTE.message(note.as_str()));
+        primary = primary.element(Level::NOTE.message(visible(note)));
     }
     let mut groups = vec![primary];
-    groups.extend(diagnostic.help.iter().map(|help| Group::with_title(Level::HELP.secondary_title(help.as_str()))));
+    groups.extend(diagnostic.help.iter().map(|help| Group::with_title(Level::HELP.secondary_title(visible(help)))));
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut text = renderer.render(&groups);
     text.push('\n');
     text
+}
+
+/// Text that cannot steer a terminal: messages quote the user's input. Control characters become their pictures (U+2400 and on), newlines stay.
+fn visible(text: &str) -> String {
+    let picture = |c: char| match c {
+        '\n' => c,
+        '\0'..='\x1f' => char::from_u32(0x2400 + c as u32).unwrap_or(c),
+        '\x7f' => '\u{2421}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(picture).collect()
 }
 
 /// The files of the labels, the primary one's first, each once.

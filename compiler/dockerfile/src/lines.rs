@@ -92,6 +92,10 @@ struct PhysicalLine {
     next: usize,
 }
 
+fn not_utf8(what: &str, span: Span) -> Diagnostic {
+    Diagnostic::warning("not-utf8", format!("{what} is not UTF-8; the bytes that are not were replaced by U+FFFD")).at(span, "")
+}
+
 /// Bytes of white space (Unicode) at the start.
 fn leading_space(bytes: &[u8]) -> usize {
     let valid = match std::str::from_utf8(bytes) {
@@ -131,7 +135,7 @@ impl Reader<'_> {
     /// Reads from the start of a line that is neither blank nor a comment.
     fn logical_line(&mut self, comments: Vec<String>) -> Line {
         let start = self.pos;
-        let mut text = Text::new(self.file);
+        let mut text = Text::new(self.file, start as u32);
         let mut pieces = vec![];
         let mut blank_inside = None;
         let mut lossy = None;
@@ -170,8 +174,7 @@ impl Reader<'_> {
             }
         }
         if let Some(span) = lossy {
-            let warning = Diagnostic::warning("not-utf8", "this line is not UTF-8; the bytes that are not were replaced by U+FFFD");
-            self.problems.push(warning.at(span, ""));
+            self.problems.push(not_utf8("this line", span));
         }
         let raw = raw::split(text.as_str(), 0..text.len());
         let mut span = text.span(raw.keyword.start..raw.rest.end.max(raw.keyword.end));
@@ -209,8 +212,10 @@ impl Reader<'_> {
             }
             let span = text.span(range);
             let end = body_end.unwrap_or(self.pos);
-            let mut body = Text::new(self.file);
-            body.push(&self.bytes[body_start..end], body_start as u32);
+            let mut body = Text::new(self.file, body_start as u32);
+            if body.push(&self.bytes[body_start..end], body_start as u32) {
+                self.problems.push(not_utf8("the heredoc", span));
+            }
             for (kind, from, to) in [(PieceKind::HeredocBody, body_start, end), (PieceKind::HeredocEnd, end, self.pos)] {
                 if from < to {
                     pieces.push(Piece { kind, span: self.span(from, to) });

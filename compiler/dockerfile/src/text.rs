@@ -11,6 +11,8 @@ use ukc_diagnostics::{FileId, Span};
 pub(crate) struct Text {
     string: String,
     file: FileId,
+    /// Where the text would begin if it had any.
+    start: u32,
     parts: Vec<Part>,
 }
 
@@ -24,8 +26,8 @@ struct Part {
 }
 
 impl Text {
-    pub(crate) fn new(file: FileId) -> Text {
-        Text { file, ..Text::default() }
+    pub(crate) fn new(file: FileId, start: u32) -> Text {
+        Text { file, start, ..Text::default() }
     }
 
     pub(crate) fn as_str(&self) -> &str {
@@ -69,14 +71,14 @@ impl Text {
     /// Where the character at `pos` begins; at the end of the string, where its last character ends.
     fn source_of(&self, pos: usize) -> u32 {
         let next = self.parts.partition_point(|p| p.text <= pos);
-        let Some(part) = next.checked_sub(1).map(|i| self.parts[i]) else { return 0 };
+        let Some(part) = next.checked_sub(1).map(|i| self.parts[i]) else { return self.start };
         part.source + ((pos - part.text) as u32).min(part.source_len)
     }
 
     /// Where the character that ends at `pos` ends.
     fn source_end_of(&self, pos: usize) -> u32 {
         let next = self.parts.partition_point(|p| p.text < pos);
-        let Some(part) = next.checked_sub(1).map(|i| self.parts[i]) else { return 0 };
+        let Some(part) = next.checked_sub(1).map(|i| self.parts[i]) else { return self.start };
         if pos >= part.text + part.text_len { part.source + part.source_len } else { part.source + (pos - part.text) as u32 }
     }
 }
@@ -87,7 +89,7 @@ mod tests {
 
     #[test]
     fn ranges_map_back() {
-        let mut text = Text::new(FileId(3));
+        let mut text = Text::new(FileId(3), 10);
         assert!(!text.push(b"RUN a ", 10));
         assert!(text.push(b"x\xffz", 30));
         assert_eq!(text.as_str(), "RUN a x\u{fffd}z");

@@ -110,6 +110,12 @@ pub fn word(word: &Word, escape: char, lookup: Lookup) -> Result<Expansion, Diag
     expand(&word.value, Mode::new(escape), lookup).map_err(|e| e.diagnostic(word))
 }
 
+/// Checks that a word can be expanded, whatever its variables stand for; `${name?}` counts as set.
+pub(crate) fn check(text: &Word, escape: char) -> Option<Diagnostic> {
+    // Any value will do: only pattern operands are read again, and a letter is a pattern.
+    word(text, escape, &|_| Some("x".to_string())).err()
+}
+
 /// Expands the body of a COPY or ADD heredoc whose delimiter is not quoted. Quotes are ordinary characters there and the escape character is always `\`.
 /// A heredoc with a quoted delimiter comes back unchanged.
 ///

@@ -3,8 +3,8 @@
 use super::Cursor;
 use super::flags::{Kind, Spec};
 use crate::ast::{CopyArgs, Source, Word};
-use crate::heredoc;
 use crate::value::{chmod, chown};
+use crate::{expand, heredoc};
 
 const COPY: [Spec; 6] = [
     Spec::new("from", Kind::One),
@@ -70,6 +70,15 @@ pub(super) fn parse(cursor: &mut Cursor, name: &str) -> Option<CopyArgs> {
             }
         }
     }
+    let exclude = flags.many("exclude");
+    let checksum = flags.one("checksum");
+    for source in &sources {
+        match source {
+            Source::Path(path) => cursor.expands([path]),
+            Source::Heredoc(doc) => cursor.problems.extend(expand::heredoc(doc, &|_| Some("x".to_string())).err()),
+        }
+    }
+    cursor.expands([&dest].into_iter().chain(&chown).chain(&chmod).chain(&exclude).chain(&checksum));
     Some(CopyArgs {
         sources,
         dest,
@@ -78,8 +87,8 @@ pub(super) fn parse(cursor: &mut Cursor, name: &str) -> Option<CopyArgs> {
         chmod,
         link: flags.switch("link").is_some_and(|s| s.value),
         parents: flags.switch("parents").is_some_and(|s| s.value),
-        exclude: flags.many("exclude"),
-        checksum: flags.one("checksum"),
+        exclude,
+        checksum,
         keep_git_dir: flags.switch("keep-git-dir").map(|s| s.value),
         unpack: flags.switch("unpack").map(|s| s.value),
     })

@@ -37,7 +37,9 @@ pub(super) fn parse(cursor: &mut Cursor, instruction: Instruction) -> From {
             }
         }
     }
-    From { name, base, platform: flags.one("platform"), instruction }
+    let platform = flags.one("platform");
+    cursor.expands([&base].into_iter().chain(&platform));
+    From { name, base, platform, instruction }
 }
 
 /// `[a-z][a-z0-9-_.]*`, any case, lower-cased.

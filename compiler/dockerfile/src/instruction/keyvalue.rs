@@ -21,7 +21,9 @@ pub(super) fn pairs(cursor: &mut Cursor, name: &str) -> Option<Vec<KeyValue>> {
             cursor.error("missing-argument", span, format!("{name} `{key}` has no value")).help.push(format!("write `{key}=value`"));
             return None;
         };
-        return Some(vec![KeyValue { key: cursor.word(key), value: cursor.word(value) }]);
+        let pair = KeyValue { key: cursor.word(key), value: cursor.word(value) };
+        cursor.expands([&pair.key, &pair.value]);
+        return Some(vec![pair]);
     }
     let mut pairs = vec![];
     for range in words {
@@ -35,6 +37,7 @@ pub(super) fn pairs(cursor: &mut Cursor, name: &str) -> Option<Vec<KeyValue>> {
         if blank(cursor, name, &key) {
             continue;
         }
+        cursor.expands([&key, &value]);
         pairs.push(KeyValue { key, value });
     }
     Some(pairs)
@@ -52,8 +55,13 @@ pub(super) fn arg(cursor: &mut Cursor) -> Option<Vec<ArgItem>> {
     let mut items = vec![];
     for range in words {
         match cut(cursor, range.clone()) {
-            None => items.push(ArgItem { name: cursor.word(range), default: None }),
+            None => {
+                let name = cursor.word(range);
+                cursor.expands([&name]);
+                items.push(ArgItem { name, default: None });
+            }
             Some((name, default)) => {
+                cursor.expands([&name, &default]);
                 if !blank(cursor, "ARG", &name) {
                     items.push(ArgItem { name, default: Some(default) });
                 }

@@ -15,6 +15,7 @@ mod simple;
 pub(crate) use from::From;
 
 use crate::ast::{Command, Heredoc, Instruction, InstructionKind, Word};
+use crate::expand;
 use crate::json::{self, Json};
 use crate::lines::Line;
 use crate::raw::{self, Raw};
@@ -104,7 +105,7 @@ impl Cursor<'_> {
             "STOPSIGNAL" => simple::stop_signal(self).map(InstructionKind::StopSignal),
             "USER" => simple::user(self).map(InstructionKind::User),
             "VOLUME" => simple::volume(self).map(InstructionKind::Volume),
-            "WORKDIR" => simple::one(self, "WORKDIR", "a path").map(InstructionKind::Workdir),
+            "WORKDIR" => simple::one_expanded(self, "WORKDIR", "a path").map(InstructionKind::Workdir),
             _ => {
                 self.unknown(keyword);
                 None
@@ -136,6 +137,12 @@ impl Cursor<'_> {
 
     fn word(&self, range: Range<usize>) -> Word {
         Word { value: self.str(range.clone()).to_string(), span: self.text.span(range) }
+    }
+
+    /// Reports malformed variables and quotes of a word that will be expanded.
+    fn expands<'w>(&mut self, words: impl IntoIterator<Item = &'w Word>) {
+        let escape = self.escape;
+        self.problems.extend(words.into_iter().filter_map(|word| expand::check(word, escape)));
     }
 
     /// All after keyword and flags.

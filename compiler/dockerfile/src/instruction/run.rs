@@ -13,7 +13,7 @@ pub(super) fn parse(cursor: &mut Cursor) -> Option<RunArgs> {
     let flags = cursor.flags("RUN", &FLAGS);
     let mounts = flags.many("mount");
     for word in &mounts {
-        cursor.problems.extend(mount::check(word));
+        cursor.problems.extend(mount::check(word, cursor.escape));
     }
     let networks = [("default", Network::Default), ("none", Network::None), ("host", Network::Host)];
     let network = flags.one("network").and_then(|word| choice(cursor, "--network", &word, &networks));

@@ -17,13 +17,20 @@ pub(super) fn one(cursor: &mut Cursor, name: &str, what: &str) -> Option<Word> {
     Some(rest)
 }
 
+/// As [`one`], for texts that will be expanded.
+pub(super) fn one_expanded(cursor: &mut Cursor, name: &str, what: &str) -> Option<Word> {
+    let rest = one(cursor, name, what)?;
+    cursor.expands([&rest]);
+    Some(rest)
+}
+
 /// Whether nothing in it can change by expansion, so that it can be checked now.
 fn is_final(word: &Word) -> bool {
     !word.value.contains(['$', '"', '\'', '\\', '`'])
 }
 
 pub(super) fn user(cursor: &mut Cursor) -> Option<Word> {
-    let user = one(cursor, "USER", "a user")?;
+    let user = one_expanded(cursor, "USER", "a user")?;
     if is_final(&user)
         && let Err(message) = chown::parse(&user.value)
     {
@@ -33,7 +40,7 @@ pub(super) fn user(cursor: &mut Cursor) -> Option<Word> {
 }
 
 pub(super) fn stop_signal(cursor: &mut Cursor) -> Option<Word> {
-    let word = one(cursor, "STOPSIGNAL", "a signal")?;
+    let word = one_expanded(cursor, "STOPSIGNAL", "a signal")?;
     if is_final(&word)
         && let Err(message) = signal::parse(&word.value)
     {
@@ -49,6 +56,7 @@ pub(super) fn expose(cursor: &mut Cursor) -> Option<Vec<Word>> {
         let span = cursor.line_span();
         cursor.error("missing-argument", span, "EXPOSE needs at least one port");
     }
+    cursor.expands(&words);
     for word in &words {
         if is_final(word)
             && let Err(message) = port::parse(&word.value)
@@ -69,6 +77,7 @@ pub(super) fn volume(cursor: &mut Cursor) -> Option<Vec<Word>> {
         let span = cursor.line_span();
         cursor.error("missing-argument", span, "VOLUME needs at least one path");
     }
+    cursor.expands(&words);
     for word in &words {
         if word.value.trim().is_empty() {
             // The span of an empty string is empty too: show its quotes.

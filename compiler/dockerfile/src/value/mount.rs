@@ -131,14 +131,14 @@ const KEYS: [(&str, &str, &[&str]); 19] = [
 /// # Errors
 /// Everything that is wrong, each at its field, and the diagnostics of `expand`.
 pub fn parse(word: &Word, expand: &mut dyn FnMut(&Word) -> Result<String, Diagnostic>) -> Result<Mount, Vec<Diagnostic>> {
-    let mut reader = Reader { word, problems: vec![], deferred: false };
+    let mut reader = Reader { word, problems: vec![], deferred: false, escape: '\\' };
     let mount = reader.mount(Some(expand));
     if reader.problems.is_empty() { Ok(mount) } else { Err(reader.problems) }
 }
 
-/// Checks a `--mount` before its variables are known: values with a `$` are believed.
-pub fn check(word: &Word) -> Vec<Diagnostic> {
-    let mut reader = Reader { word, problems: vec![], deferred: false };
+/// Checks a `--mount` before its variables are known: values with a `$` need only be well-formed.
+pub fn check(word: &Word, escape: char) -> Vec<Diagnostic> {
+    let mut reader = Reader { word, problems: vec![], deferred: false, escape };
     reader.mount(None);
     reader.problems
 }
@@ -150,6 +150,8 @@ struct Reader<'a> {
     problems: Vec<Diagnostic>,
     /// A value could not be known; conclusions from absence are off.
     deferred: bool,
+    /// For [`check`] only.
+    escape: char,
 }
 
 /// A known key with its value, if it has one and it is known.
@@ -246,6 +248,8 @@ impl Reader<'_> {
                     }
                 } else if value.contains('$') {
                     self.deferred = true;
+                    let value = Word { value: value.clone(), span: part_of(self.word, field.range.clone()) };
+                    self.problems.extend(crate::expand::check(&value, self.escape));
                     continue;
                 }
             }
