@@ -21,13 +21,6 @@ pub struct Spanned<T> {
 /// A piece of text of the file. The text may be shorter than the span: line continuations and comments inside it are gone.
 pub type Word = Spanned<String>;
 
-impl<T> Spanned<T> {
-    /// Pairs a value with its place.
-    pub fn new(value: impl Into<T>, span: Span) -> Spanned<T> {
-        Spanned { value: value.into(), span }
-    }
-}
-
 impl Word {
     /// The text.
     pub fn as_str(&self) -> &str {
@@ -133,7 +126,7 @@ pub enum InstructionKind {
     Workdir(Word),
     /// `user`, `uid`, `user:group`, `uid:gid`; expands.
     User(Word),
-    /// `port`, `a-b`, `port/proto`: each expands to any number of words ([`crate::expand::words`]), then [`crate::port::parse`] reads them.
+    /// `port`, `a-b`, `port/proto`: each expands to any number of words (`words` of [`crate::expand::word`]), then [`crate::port::parse`] reads them.
     Expose(Vec<Word>),
     /// Paths, from words or a JSON array; each expands to one word.
     Volume(Vec<Word>),

@@ -12,8 +12,8 @@
 //! - The modules [`mount`], [`chmod`], [`chown`], [`port`], [`signal`], [`duration`] and [`size`] read argument texts after expansion.
 //! - [`Parsed::to_text`] is the stage's text form.
 //!
-//! Behaviour follows BuildKit's parser (the Dockerfile reference where it is precise), quirks included; where we report more than BuildKit does, what is
-//! reported would not have built there either. This crate opens no file and knows no image: base images, contexts and build arguments are `build`'s.
+//! Behaviour follows BuildKit's parser (the Dockerfile reference where it is precise), quirks included; what we report beyond it would fail there too, if only
+//! when the image runs (`USER a:b:c`). This crate opens no file and knows no image: base images, contexts and build arguments are `build`'s.
 //!
 //! To add an instruction: a variant in [`InstructionKind`], a parser in `instruction/`, its line in `instruction/mod.rs`, its text in `emit.rs`. To add a
 //! build check: see `lint/mod.rs`.

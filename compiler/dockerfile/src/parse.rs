@@ -1,10 +1,9 @@
 //! The whole file: logical lines to stages, with everything that is wrong.
 
-use crate::ast::{Instruction, InstructionKind, Parsed, Stage};
+use crate::ast::{Instruction, InstructionKind, Parsed, Stage, Word};
 use crate::instruction;
 use crate::lines;
 use crate::lint;
-use crate::tree::Tree;
 use ukc_diagnostics::{Diagnostic, FileId, Span};
 
 /// Parses a Dockerfile.
@@ -60,10 +59,26 @@ pub fn parse(file: FileId, bytes: &[u8]) -> Parsed {
         let span = lines[lines.len() - 1].span;
         problems.push(Diagnostic::error("missing-from", "the file has no FROM").at(span, "the last instruction"));
     }
+    problems.extend(parsed.directives.syntax.as_ref().and_then(unknown_frontend));
     problems.extend(lint::run(&parsed, &lines));
     problems.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
     parsed.diagnostics = problems;
     parsed
+}
+
+/// A `# syntax=` names an image that translates the file. All versions of Docker's own are this language; any other may be a different one.
+fn unknown_frontend(syntax: &Word) -> Option<Diagnostic> {
+    let image = syntax.value.split(' ').next().unwrap_or_default();
+    let name = image.strip_prefix("docker.io/").unwrap_or(image);
+    let name = name.split(['@', ':']).next().unwrap_or_default();
+    if let "docker/dockerfile" | "docker/dockerfile-upstream" = name {
+        return None;
+    }
+    let problem = Diagnostic::error(
+        "unknown-frontend",
+        format!("the file asks to be translated by the image `{image}`, which is not Docker's front end"),
+    );
+    Some(problem.at(syntax.span, "").help("if it is an ordinary Dockerfile, remove the directive"))
 }
 
 /// An ONBUILD trigger that was read again.
@@ -97,11 +112,4 @@ pub fn parse_trigger(file: FileId, text: &str) -> Trigger {
         _ => problems.push(Diagnostic::error("invalid-onbuild", "an ONBUILD trigger is exactly one instruction").at(whole, "")),
     }
     Trigger { instruction, diagnostics: problems }
-}
-
-impl Tree {
-    /// Splits a file into its lossless tree without looking at the instructions.
-    pub fn of(file: FileId, bytes: &[u8]) -> Tree {
-        lines::split(file, bytes, true, &mut vec![]).tree
-    }
 }

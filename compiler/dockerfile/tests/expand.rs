@@ -262,9 +262,10 @@ fn splitting_comes_after_expansion() {
 
 #[test]
 fn names_are_reported() {
-    let expansion = expand::expand("$A ${U:-$V} '$Q' \\$R ${E}", Mode::default(), &env).unwrap();
+    let expansion = expand::expand("$A ${U:-$V} ${X:+a} '$Q' \\$R ${E} ${Z#p}", Mode::default(), &env).unwrap();
     assert_eq!(expansion.used.iter().collect::<Vec<_>>(), ["A", "E"]);
-    assert_eq!(expansion.unset.iter().collect::<Vec<_>>(), ["U", "V"]);
+    assert_eq!(expansion.unset.iter().collect::<Vec<_>>(), ["V", "Z"]);
+    assert_eq!(expansion.unset_allowed.iter().collect::<Vec<_>>(), ["U", "X"]);
 }
 
 #[test]

@@ -243,7 +243,7 @@ impl<'a> Lexer<'a> {
     fn operand(&mut self, start: usize, name: &str, operator: char, empty_is_unset: bool) -> Result<String, ExpandError> {
         let is_pattern = operator == '#' || operator == '%';
         let word = self.operand_text(start, '}', is_pattern)?;
-        let value = self.value(name);
+        let value = if is_pattern { self.value(name) } else { self.value_or_unset(name) };
         if value.is_none() && self.mode.keep_unset {
             let colon = if empty_is_unset { ":" } else { "" };
             return Ok(format!("${{{name}{colon}{operator}{word}}}"));
@@ -325,6 +325,14 @@ impl<'a> Lexer<'a> {
     fn value(&mut self, name: &str) -> Option<String> {
         let value = (self.lookup)(name);
         let seen = if value.is_some() { &mut self.out.used } else { &mut self.out.unset };
+        seen.insert(name.to_string());
+        value
+    }
+
+    /// The same where the text says what happens if it is unset.
+    fn value_or_unset(&mut self, name: &str) -> Option<String> {
+        let value = (self.lookup)(name);
+        let seen = if value.is_some() { &mut self.out.used } else { &mut self.out.unset_allowed };
         seen.insert(name.to_string());
         value
     }

@@ -62,8 +62,10 @@ pub struct Expansion {
     pub words: Vec<String>,
     /// Names that were looked up and had a value.
     pub used: BTreeSet<String>,
-    /// Names that were looked up and had none (the UndefinedVar check). A name with a default (`${a:-w}`) counts.
+    /// Names that were looked up and had none (the UndefinedVar check).
     pub unset: BTreeSet<String>,
+    /// The same, but the text provides for it: `${a:-w}`, `${a:+w}`, `${a:?w}`. BuildKit's check counts these as undefined; nobody who wrote them would.
+    pub unset_allowed: BTreeSet<String>,
 }
 
 /// Why a text cannot be expanded.

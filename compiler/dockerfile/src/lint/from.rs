@@ -68,7 +68,7 @@ fn automatic(name: &str) -> Option<String> {
 fn undefined(parsed: &Parsed, word: &Word, defaults: &BTreeMap<String, Option<String>>, found: &mut Vec<Diagnostic>) {
     let lookup = |name: &str| defaults.get(name).map(|value| value.clone().unwrap_or_default());
     let Ok(expansion) = expand::word(word, parsed.directives.escape, &lookup) else { return };
-    for name in &expansion.unset {
+    for name in expansion.unset.union(&expansion.unset_allowed) {
         let finding = super::undefined_var(word, name, std::iter::empty());
         let declared_later = parsed.stages.iter().flat_map(|s| &s.instructions).any(|i| match &i.kind {
             InstructionKind::Arg(items) => items.iter().any(|item| item.name.value == *name),
@@ -88,9 +88,9 @@ fn undefined(parsed: &Parsed, word: &Word, defaults: &BTreeMap<String, Option<St
 fn invalid_default(stage: &Stage, defaults: &BTreeMap<String, Option<String>>, found: &mut Vec<Diagnostic>) {
     let lookup = |name: &str| defaults.get(name).cloned().flatten();
     let Ok(expansion) = expand::word(&stage.base, '\\', &lookup) else { return };
-    let uses_variables = !expansion.used.is_empty() || !expansion.unset.is_empty();
+    let uses_variables = !(expansion.used.is_empty() && expansion.unset.is_empty() && expansion.unset_allowed.is_empty());
     // An undeclared name has its own finding.
-    let all_declared = expansion.unset.iter().all(|name| defaults.contains_key(name));
+    let all_declared = expansion.unset.union(&expansion.unset_allowed).all(|name| defaults.contains_key(name));
     if uses_variables && all_declared && !reference::is_valid(&expansion.text) {
         let message = format!("with default arguments `{}` becomes `{}`, which is no image name", stage.base.value, expansion.text);
         let finding = Diagnostic::warning("InvalidDefaultArgInFrom", message).at(stage.base.span, "");

@@ -4,7 +4,7 @@
 //! Not here, because they need more than the text: InvalidBaseImagePlatform (the base image), CopyIgnoredFile (the context) and UndefinedVar (the base
 //! image's environment). Whoever knows these sends findings through [`Check::admit`](crate::Check::admit); [`undefined_var`] makes the last one.
 //!
-//! A new rule is one function that returns findings, one line in [`run`], and its name in [`RULES`].
+//! A new rule is one function that returns findings, one line in `run`, and its name in [`RULES`].
 
 mod from;
 mod line;
