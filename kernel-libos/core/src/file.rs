@@ -109,7 +109,7 @@ pub trait FileOps: Send + Sync + Any {
         }
     }
 
-    /// Directory entries from the description's offset on; returns what `emit` did not refuse. The offset is a cookie of the directory's own.
+    /// Directory entries from the description's offset on, until `emit` refuses one; leaves the offset at the cookie of the first that was not accepted.
     fn read_dir(&self, file: &OpenFile, emit: &mut dyn FnMut(&crate::vfs::DirEntry<'_>) -> bool) -> Result<()> {
         let _ = (file, emit);
         Err(Errno::ENOTDIR)

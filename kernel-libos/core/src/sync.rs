@@ -43,6 +43,12 @@ impl<T> SpinLock<T> {
     }
 }
 
+impl<T: Default> Default for SpinLock<T> {
+    fn default() -> Self {
+        SpinLock::new(T::default())
+    }
+}
+
 impl<T: ?Sized> SpinLock<T> {
     /// Waits for the lock and takes it.
     pub fn lock(&self) -> SpinGuard<'_, T> {

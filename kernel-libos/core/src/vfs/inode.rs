@@ -7,6 +7,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::AtomicU32;
 
 use bitflags::bitflags;
 use libos_abi::general as linux;
@@ -14,6 +15,7 @@ use libos_abi::{Errno, Result};
 
 use super::PathRef;
 use crate::file::{FileOps, OpenFile, OpenFlags};
+use crate::mm::PageSource;
 
 /// What stat(2) and statx(2) report; times are (seconds, nanoseconds).
 #[derive(Debug, Clone, Default)]
@@ -235,11 +237,37 @@ pub trait Inode: Send + Sync + Any {
         }
     }
 
-    /// Opens the object. Device nodes, FIFOs and sockets are opened by `open.rs`, without asking the file system.
+    /// Opens a regular file. Directories, device nodes, FIFOs and sockets are opened by `open.rs`, without asking the file system.
     ///
     /// # Errors
     /// As open(2).
-    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>>;
+    fn open(self: Arc<Self>, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        let _ = flags;
+        Err(Errno::ENXIO)
+    }
+
+    /// The pages of a regular file.
+    ///
+    /// # Errors
+    /// `ENODEV`.
+    fn pages(self: Arc<Self>) -> Result<Arc<dyn PageSource>> {
+        Err(Errno::ENODEV)
+    }
+
+    /// Emits a directory's entries (also `.` and `..`) from a cookie on, 0 being the start, until `emit` refuses one. Cookies are the directory's own and
+    /// stay good while entries come and go. Must not hold a spin lock that another method of the same inode takes while it calls `emit`.
+    ///
+    /// # Errors
+    /// `ENOTDIR`, `EIO`.
+    fn read_dir(&self, from: u64, emit: &mut dyn FnMut(&DirEntry<'_>) -> bool) -> Result<()> {
+        let _ = (from, emit);
+        Err(Errno::ENOTDIR)
+    }
+
+    /// The seals of a file that can be sealed (fcntl(2), "File Sealing").
+    fn seals(&self) -> Option<&AtomicU32> {
+        None
+    }
 
     /// Changes attributes.
     ///

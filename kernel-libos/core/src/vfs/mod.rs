@@ -9,9 +9,11 @@
 //! | `permission` | who may do what |
 //! | `context` | root, working directory, umask; lookups relative to them; paths for display |
 //! | `open`, `ops` | open(2); creating, linking, removing, renaming |
+//! | `files` | open directories and read-only files, the same for all file systems |
 //! | `locks` | record locks and flock(2) |
 //! | `paged` | read(2) of files that are pages; lseek(2) |
 //! | `volume` | where an image's bytes are: the initrd in place, or a disk |
+//! | `reclaim` | giving cached pages back when memory is short |
 //! | `registry` | what modules offer: file systems, devices, FIFOs, the writable layer |
 //! | `boot` | mounts of the boot record |
 //!
@@ -20,6 +22,7 @@
 pub mod boot;
 pub mod context;
 pub mod dentry;
+pub mod files;
 pub mod inode;
 pub mod locks;
 pub mod mount;
@@ -27,6 +30,7 @@ pub mod open;
 pub mod ops;
 pub mod paged;
 pub mod permission;
+pub mod reclaim;
 pub mod registry;
 pub mod volume;
 pub mod walk;

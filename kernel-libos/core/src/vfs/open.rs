@@ -149,6 +149,7 @@ fn finish_open(place: PathRef, flags: OpenFlags) -> Result<Arc<OpenFile>> {
         }
         linux::S_IFBLK | linux::S_IFSOCK => return Err(Errno::ENXIO),
         linux::S_IFIFO => registry::open_fifo(&inode, flags)?,
+        linux::S_IFDIR => Arc::new(super::files::DirFile { inode }),
         _ => inode.open(flags)?,
     };
     let file = OpenFile::new(ops, flags, Some(place));

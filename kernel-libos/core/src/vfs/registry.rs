@@ -10,6 +10,9 @@ use super::volume::Volume;
 use crate::file::{FileOps, OpenFlags};
 use crate::sync::SpinLock;
 
+/// Mounts: a volume if the type needs one, and mount(2)'s option string.
+pub type MountFn = fn(Option<Arc<dyn Volume>>, &[u8]) -> Result<Arc<dyn FileSystem>>;
+
 /// A type of file system, registered by its module's init function.
 pub struct FileSystemType {
     /// Name for mount(2) and /proc/filesystems.
@@ -18,8 +21,8 @@ pub struct FileSystemType {
     pub needs_volume: bool,
     /// Whether a volume looks like this file system; never for those without volume.
     pub probe: fn(&Arc<dyn Volume>) -> bool,
-    /// Mounts, with a volume if it needs one and mount(2)'s option string.
-    pub mount: fn(Option<Arc<dyn Volume>>, &[u8]) -> Result<Arc<dyn FileSystem>>,
+    /// Mounts.
+    pub mount: MountFn,
 }
 
 static TYPES: SpinLock<Vec<&'static FileSystemType>> = SpinLock::new(Vec::new());

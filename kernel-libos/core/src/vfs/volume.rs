@@ -139,16 +139,13 @@ impl DiskVolume {
             frame.write(0, &sectors[..avail as usize]);
         }
         let mut cache = self.metadata.lock();
-        let dropped = if cache.len() >= METADATA_PAGES {
+        if cache.len() >= METADATA_PAGES {
             // A scan of a small map per miss is nothing beside the disk read before it.
             let oldest = cache.iter().min_by_key(|(_, (used, _))| *used).map(|(at, _)| *at);
-            oldest.and_then(|at| cache.remove(&at))
-        } else {
-            None
-        };
+            oldest.and_then(|at| cache.remove(&at));
+        }
         cache.insert(offset, (now, frame.clone()));
         drop(cache);
-        drop(dropped);
         Ok(frame)
     }
 }

@@ -1,0 +1,157 @@
+//! The pages of files.
+//!
+//! An image in RAM is its own page cache: a file page that is a page of the image is handed out as it lies there. Everything else (pages on a disk, blocks
+//! smaller than a page, a last page with rubbish behind the file's end) is read into frames that the inode keeps until memory is short.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use libos_core::mm::{Frame, PAGE_SIZE};
+use libos_core::sync::SpinLock;
+use libos_core::{Errno, Result};
+
+use crate::geometry::Geometry;
+use crate::node::Node;
+
+/// Pages read at once at most: 128 KiB, what Linux reads ahead by default.
+const READ_AHEAD_MAX: u64 = 32;
+
+/// Pages read at once when nothing points to a sequential reader.
+const READ_AROUND: u64 = 4;
+
+const PAGE: u64 = PAGE_SIZE as u64;
+
+/// Frames that an inode keeps.
+#[derive(Default)]
+pub struct Cache {
+    state: SpinLock<State>,
+}
+
+#[derive(Default)]
+struct State {
+    frames: BTreeMap<u64, Frame>,
+    /// Page after the last read from the disk, and how many that read brought: a miss exactly there means a sequential reader.
+    next: u64,
+    window: u64,
+}
+
+impl Cache {
+    /// Returns a page of a file.
+    ///
+    /// # Errors
+    /// `ENXIO` behind the end, `ENOMEM`, `EUCLEAN`, `EIO`.
+    pub fn page(&self, fs: &Geometry, node: &Node, index: u64) -> Result<Frame> {
+        let offset = index.checked_mul(PAGE).ok_or(Errno::ENXIO)?;
+        if offset >= node.size {
+            return Err(Errno::ENXIO);
+        }
+        let is_whole = node.size - offset >= PAGE;
+        if fs.volume.is_in_ram() {
+            // Only a last page can have bytes behind the end; they must read as zeros, and a writer need not have made them so.
+            if let Some(frame) = in_place(fs, node, offset)?
+                && (is_whole || has_zero_tail(&frame, (node.size - offset) as usize))
+            {
+                return Ok(frame);
+            }
+        }
+        if let Some(frame) = self.state.lock().frames.get(&index) {
+            return Ok(frame.clone());
+        }
+        if fs.block_bytes >= PAGE && !fs.volume.is_in_ram() && is_whole {
+            return self.read_ahead(fs, node, index);
+        }
+        let frame = read_page(fs, node, offset)?;
+        Ok(self.keep(index, frame))
+    }
+
+    fn keep(&self, index: u64, frame: Frame) -> Frame {
+        // Another task may have read it at the same time; all must see one frame.
+        self.state.lock().frames.entry(index).or_insert(frame).clone()
+    }
+
+    fn read_ahead(&self, fs: &Geometry, node: &Node, index: u64) -> Result<Frame> {
+        let per_block = fs.block_bytes / PAGE;
+        let offset = index * PAGE;
+        let run = node.map(fs, offset / fs.block_bytes)?;
+        let Some(physical) = run.physical else {
+            return Ok(self.keep(index, Frame::alloc_zeroed()?));
+        };
+        let whole_pages = node.size / PAGE - index;
+        let in_block = index % per_block;
+        let in_run = run.len.saturating_mul(per_block) - in_block;
+        let wanted = {
+            let mut state = self.state.lock();
+            let wanted = if state.next == index && state.window > 0 { (state.window * 2).min(READ_AHEAD_MAX) } else { READ_AROUND };
+            let wanted = wanted.min(in_run).min(whole_pages).max(1);
+            // Stop at what is there already.
+            let known = state.frames.range(index + 1..index + wanted).next().map_or(wanted, |(at, _)| at - index);
+            state.next = index + known;
+            state.window = known;
+            known
+        };
+        let mut frames = Vec::new();
+        frames.try_reserve_exact(wanted as usize).map_err(|_| Errno::ENOMEM)?;
+        for _ in 0..wanted {
+            match Frame::alloc() {
+                Ok(frame) => frames.push(frame),
+                Err(_) if !frames.is_empty() => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        fs.volume.read_frames(fs.block_offset(physical)? + in_block * PAGE, &frames)?;
+        let mut first = None;
+        for (i, frame) in frames.into_iter().enumerate() {
+            let kept = self.keep(index + i as u64, frame);
+            first.get_or_insert(kept);
+        }
+        first.ok_or(Errno::EIO)
+    }
+
+    /// Drops up to `pages` frames that nobody else refers to; see `Reclaim`.
+    pub fn reclaim(&self, pages: usize) -> usize {
+        let Some(mut state) = self.state.try_lock() else { return 0 };
+        let mut freed = 0;
+        state.frames.retain(|_, frame| {
+            let goes = freed < pages && frame.is_unique();
+            freed += usize::from(goes);
+            !goes
+        });
+        freed
+    }
+}
+
+fn in_place(fs: &Geometry, node: &Node, offset: u64) -> Result<Option<Frame>> {
+    if fs.block_bytes < PAGE {
+        return Ok(None);
+    }
+    let run = node.map(fs, offset / fs.block_bytes)?;
+    let Some(physical) = run.physical else { return Ok(None) };
+    Ok(fs.volume.frame(fs.block_offset(physical)? + offset % fs.block_bytes))
+}
+
+fn has_zero_tail(frame: &Frame, from: usize) -> bool {
+    let mut bytes = [0; 256];
+    let mut at = from;
+    while at < PAGE_SIZE {
+        let count = bytes.len().min(PAGE_SIZE - at);
+        frame.read(at, &mut bytes[..count]);
+        if bytes[..count].iter().any(|&b| b != 0) {
+            return false;
+        }
+        at += count;
+    }
+    true
+}
+
+fn read_page(fs: &Geometry, node: &Node, offset: u64) -> Result<Frame> {
+    let frame = Frame::alloc_zeroed()?;
+    let mut bytes = [0; 512];
+    for at in (0..PAGE_SIZE).step_by(bytes.len()) {
+        if offset + at as u64 >= node.size {
+            break;
+        }
+        node.read_bytes(fs, offset + at as u64, &mut bytes)?;
+        frame.write(at, &bytes);
+    }
+    Ok(frame)
+}
