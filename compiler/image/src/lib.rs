@@ -1,4 +1,89 @@
-//! Kernel and root file tree to artefacts.
+//! The image stage: kernel, root file tree and facts → a directory with `kernel.elf`, `rootfs.ext4` and `image.json`.
+//!
+//! The directory appears complete or not at all: everything is written and synced in a sibling directory, which then takes the place of the old one in
+//! one step. A full disk, a changed input or a killed process leaves the previous image as it was. A directory that holds anything but an image is never
+//! replaced.
+//!
+//! [`ext4`] is usable alone, for volumes and for other stages that need a file system image.
+//!
+//! What is absent: this stage decides nothing about what is in an image, and opens no file but the contents that the tree refers to.
 #![forbid(unsafe_code)]
 
+mod directory;
+mod error;
 pub mod ext4;
+mod hash;
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
+
+pub use error::ImageError;
+use ukc_image_json::{Artefact, ArtefactKind, ArtefactName, FILE_NAME, Files, Image};
+use ukc_rootfs::Tree;
+
+/// File name of the kernel.
+pub const KERNEL_NAME: &str = "kernel.elf";
+
+/// File name of the root file system, which serves as a disk and as an initrd.
+pub const ROOTFS_NAME: &str = "rootfs.ext4";
+
+/// File name of the linker's map.
+pub const MAP_NAME: &str = "kernel.map";
+
+/// What goes into an image.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The kernel's bytes.
+    pub kernel: &'a [u8],
+    /// The linker's map, when there is one.
+    pub map: Option<&'a str>,
+    /// The root file tree.
+    pub tree: &'a Tree,
+    /// How the root file system is written.
+    pub options: &'a ext4::Options,
+}
+
+/// Writes an image directory and returns its document: `facts` with the artefacts, the count of files and the kernel's size filled in.
+///
+/// # Errors
+/// [`ImageError`]; nothing has changed then, at `dir` or beside it.
+pub fn write(dir: &Path, parts: &Parts<'_>, facts: Image) -> Result<Image, ImageError> {
+    let target = directory::Replacement::new(dir)?;
+    let mut image = facts;
+    image.artefacts.clear();
+    image.artefacts.push(small(target.path(), ArtefactKind::Kernel, KERNEL_NAME, parts.kernel)?);
+    image.kernel.len_bytes = parts.kernel.len() as u64;
+    let (rootfs, written) = rootfs(target.path(), parts)?;
+    image.artefacts.push(rootfs);
+    image.files = Files { count: written.inodes, len_bytes: written.data_bytes };
+    if let Some(map) = parts.map {
+        image.artefacts.push(small(target.path(), ArtefactKind::Map, MAP_NAME, map.as_bytes())?);
+    }
+    small(target.path(), ArtefactKind::Other, FILE_NAME, image.to_json().as_bytes())?;
+    target.commit()?;
+    Ok(image)
+}
+
+fn rootfs(dir: &Path, parts: &Parts<'_>) -> Result<(Artefact, ext4::Written), ImageError> {
+    let path = dir.join(ROOTFS_NAME);
+    let failed = |source| ImageError::Write { path: path.clone(), source };
+    let file = File::create_new(&path).map_err(failed)?;
+    let mut out = hash::HashingWriter::new(&file);
+    let written = ext4::write(parts.tree, parts.options, &mut out)?;
+    let digest = out.finish();
+    file.sync_all().map_err(failed)?;
+    Ok((Artefact { kind: ArtefactKind::Rootfs, name: name(ROOTFS_NAME)?, len_bytes: written.len_bytes, digest }, written))
+}
+
+fn small(dir: &Path, kind: ArtefactKind, file_name: &str, bytes: &[u8]) -> Result<Artefact, ImageError> {
+    let path = dir.join(file_name);
+    let failed = |source| ImageError::Write { path: path.clone(), source };
+    let mut file = File::create_new(&path).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    Ok(Artefact { kind, name: name(file_name)?, len_bytes: bytes.len() as u64, digest: hash::digest(bytes) })
+}
+
+fn name(text: &str) -> Result<ArtefactName, ImageError> {
+    ArtefactName::try_from(text.to_owned()).map_err(|reason| ImageError::Name { reason })
+}

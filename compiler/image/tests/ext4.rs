@@ -282,6 +282,34 @@ fn contents_that_changed_are_an_error() {
     assert!(error.to_string().starts_with("cannot read the contents of `/f`: "), "{error}");
 }
 
+/// A disk with room for `0` more bytes.
+struct Full(usize);
+
+impl std::io::Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0 == 0 {
+            return Err(std::io::ErrorKind::StorageFull.into());
+        }
+        let n = bytes.len().min(self.0);
+        self.0 -= n;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_wherever_it_fills_up() {
+    let len = image(&sample(), &Options::default()).len();
+    for room in [0, 1, 4096, 5 * 4096, len - 1] {
+        let error = write(&sample(), &Options::default(), &mut Full(room)).unwrap_err();
+        assert!(matches!(error, Ext4Error::Write { .. }), "{error}");
+    }
+    write(&sample(), &Options::default(), &mut Full(len)).unwrap();
+}
+
 /// What the property test builds: a name for the parent's index, and a kind.
 type Step = (prop::sample::Index, u8, Vec<u8>, usize);
 
