@@ -59,11 +59,24 @@ pub fn parse(file: FileId, bytes: &[u8]) -> Parsed {
         let span = lines[lines.len() - 1].span;
         problems.push(Diagnostic::error("missing-from", "the file has no FROM").at(span, "the last instruction"));
     }
+    summarize_other_language(&parsed, lines.len(), &mut problems);
     problems.extend(parsed.directives.syntax.as_ref().and_then(unknown_frontend));
     problems.extend(lint::run(&parsed, &lines));
     problems.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
     parsed.diagnostics = problems;
     parsed
+}
+
+/// A file of another kind would give an error a line; one that says so is worth more. It has no FROM, and most of its lines begin with no instruction.
+fn summarize_other_language(parsed: &Parsed, lines: usize, problems: &mut Vec<Diagnostic>) {
+    let unknown: Vec<Span> = problems.iter().filter(|d| d.name == "unknown-instruction").map(|d| d.labels[0].span).collect();
+    if !parsed.stages.is_empty() || unknown.len() < 4 || unknown.len() * 2 < lines {
+        return;
+    }
+    problems.retain(|d| !matches!(d.name, "unknown-instruction" | "outside-stage" | "missing-from"));
+    let message =
+        format!("this does not look like a Dockerfile: {} of {lines} lines begin with no instruction, and there is no FROM", unknown.len());
+    problems.push(Diagnostic::error("not-a-dockerfile", message).at(unknown[0], "the first of them"));
 }
 
 /// A `# syntax=` names an image that translates the file. All versions of Docker's own are this language; any other may be a different one.
