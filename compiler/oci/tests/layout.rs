@@ -53,7 +53,7 @@ impl Fixture {
     }
 
     fn error(&self, reference: &str) -> String {
-        let error = self.read(reference).err().expect("an error");
+        let error = self.read(reference).map(drop).unwrap_err();
         let help = error.help().map(|h| format!(" ({h})")).unwrap_or_default();
         format!("{}: {error}{help}", error.name()).replace(&self.layout().display().to_string(), "LAYOUT")
     }
