@@ -152,6 +152,39 @@ pub(crate) fn unpack(
     }
 }
 
+/// Whether a file is a tar archive, plain or compressed: by its content, never by its name (Dockerfile reference, "ADD").
+///
+/// # Errors
+/// [`OciError::Read`]. A file that starts like a compressed one and cannot be uncompressed is not an archive.
+pub fn is_archive(path: &Path) -> Result<bool, OciError> {
+    /// Takes one block and then refuses more, which ends the decompression.
+    struct Head(Vec<u8>);
+    impl Write for Head {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            if self.0.len() >= 512 {
+                return Err(io::ErrorKind::Other.into());
+            }
+            self.0.extend_from_slice(buf);
+            Ok(buf.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let read_error = |error| OciError::Read { path: path.to_owned(), error };
+    let compression = Compression::of_file(path).map_err(read_error)?;
+    let mut head = Head(Vec::new());
+    let mut file = File::open(path).map_err(read_error)?;
+    // An error is either ours or the archive's; both leave the head to judge.
+    let _ = match compression {
+        Compression::Plain => Compression::Plain.uncompress(&mut file.take(512), &mut head),
+        other => other.uncompress(&mut file, &mut head),
+    };
+    head.0.truncate(512);
+    Ok(crate::tar::is_header(&head.0))
+}
+
 /// Uncompresses a local file (an archive of `ADD`) into the store and returns the path of the result; the second time it is found there.
 ///
 /// # Errors

@@ -26,7 +26,7 @@ mod store;
 pub mod tar;
 mod writer;
 
-pub use compress::{Compression, unpack_to_store};
+pub use compress::{Compression, is_archive, unpack_to_store};
 pub use config::{History, ImageDocument, Timestamp};
 pub use digest::{Digest, HashingReader};
 pub use document::{Descriptor, Platform};

@@ -99,4 +99,44 @@ impl Tree {
         }
         Ok(Resolved { id, path: out })
     }
+
+    /// Returns where `path` (absolute) would lie once all symbolic links on the way, the last component's included, are followed inside the tree;
+    /// components that do not exist yet are taken as they stand. This is what opening a file for creation does (open(2), `O_CREAT`).
+    ///
+    /// # Errors
+    /// [`ResolveError::Loop`], and [`ResolveError::NotADirectory`] when something lies below a file.
+    pub fn resolve_for_creation(&self, path: &[u8]) -> Result<Vec<u8>, ResolveError> {
+        let mut at: Vec<u8> = Vec::new();
+        let mut todo: Vec<Vec<u8>> = crate::path::components(path).rev().map(<[u8]>::to_vec).collect();
+        let mut links = 0;
+        while let Some(name) = todo.pop() {
+            match name.as_slice() {
+                b"." => continue,
+                b".." => {
+                    at.truncate(at.iter().rposition(|&b| b == b'/').unwrap_or(0));
+                    continue;
+                }
+                _ => {}
+            }
+            let here = [at.as_slice(), b"/", &name].concat();
+            match self.resolve_from(b"/", &here, false) {
+                Ok(found) => match &self.node(found.id).kind {
+                    Kind::Symlink(target) => {
+                        links += 1;
+                        if links > MAX_LINKS {
+                            return Err(ResolveError::Loop);
+                        }
+                        if target.starts_with(b"/") {
+                            at.clear();
+                        }
+                        todo.extend(crate::path::components(target).rev().map(<[u8]>::to_vec));
+                    }
+                    _ => at = here,
+                },
+                Err(ResolveError::NotFound) => at = here,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(if at.is_empty() { b"/".to_vec() } else { at })
+    }
 }

@@ -102,6 +102,36 @@ fn resolve_follows_links_inside_the_tree() {
 }
 
 #[test]
+fn resolve_for_creation_follows_dangling_links() {
+    let t = tree([vec![
+        put("usr/bin/sh", file("sh")),
+        link("bin", "usr/bin"),
+        link("new", "/not/yet"),
+        link("usr/x", "../y"),
+        link("loop", "loop"),
+    ]]);
+    for line in [
+        "/|/",
+        "/bin/ls|/usr/bin/ls",
+        "/bin|/usr/bin",
+        "/new|/not/yet",
+        "/new/a/b|/not/yet/a/b",
+        "/a/b/../c|/a/c",
+        "/../..|/",
+        "/usr/x|/y",
+        "/loop|!Loop",
+        "/bin/sh/x|!NotADirectory",
+    ] {
+        let (input, expected) = line.split_once('|').unwrap();
+        let got = match t.resolve_for_creation(input.as_bytes()) {
+            Ok(path) => String::from_utf8(path).unwrap(),
+            Err(e) => format!("!{e:?}"),
+        };
+        assert_eq!(got, expected, "resolve_for_creation({input:?})");
+    }
+}
+
+#[test]
 fn forty_links_are_followed_and_one_more_is_a_loop() {
     let chain = |n: usize| {
         let mut layer = vec![put("l0", file("end"))];

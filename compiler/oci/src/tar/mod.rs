@@ -19,7 +19,7 @@ mod sparse;
 mod write;
 
 pub use layer::{Whiteouts, changes_of_file};
-pub use read::{Entry, EntryKind, Reader, TarError};
+pub use read::{Entry, EntryKind, Reader, TarError, is_header};
 pub use write::write_tree;
 
 /// Header and data unit.

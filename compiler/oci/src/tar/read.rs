@@ -110,13 +110,6 @@ impl<R: Read + Seek> Reader<R> {
         Ok(Reader { input, len_bytes, at: 0, done: false })
     }
 
-    /// Whether the first block is a tar header (or the archive is an empty one).
-    pub fn looks_like_tar(&mut self) -> bool {
-        let first = self.block(0);
-        self.done = false;
-        matches!(first, Ok(Some(block)) if is_zero(&block) || checksum_is_right(&block)) && self.len_bytes >= BLOCK
-    }
-
     fn block(&mut self, at: u64) -> Result<Option<[u8; BLOCK as usize]>, TarError> {
         if at >= self.len_bytes {
             return Ok(None);
@@ -371,6 +364,11 @@ impl Extended {
         }
         Some(())
     }
+}
+
+/// Whether some bytes start with a tar header.
+pub fn is_header(start: &[u8]) -> bool {
+    start.first_chunk().is_some_and(|block| !is_zero(block) && checksum_is_right(block))
 }
 
 fn is_zero(block: &[u8; 512]) -> bool {
