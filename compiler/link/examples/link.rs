@@ -1,0 +1,33 @@
+//! Links an archive from the shell, for work on the linker or the kernel:
+//!
+//! ```text
+//! cargo run --release -p ukc-link --example link -- ARCHIVE OUT ROOT... [KEEP-RULE...]      (a keep rule begins with a dot)
+//! ```
+//!
+//! Writes OUT with a symbol table and OUT.map, and prints figures and time. The application's own object is one without handlers: every system call
+//! goes to `sys_enosys`.
+
+use std::error::Error;
+use std::time::Instant;
+
+use ukc_link::{AppObject, LinkInput, app_object, link};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let (Some(archive), Some(out)) = (arguments.next(), arguments.next()) else { return Err("usage: link ARCHIVE OUT ROOT...".into()) };
+    let (keep, roots) = arguments.partition(|a| a.starts_with('.'));
+    let archive = std::fs::read(archive)?;
+    let app = app_object(&AppObject { handlers: &[], stub: "sys_enosys", module_inits: &[], boot_record: &[] })?;
+    let input = LinkInput { archive: &archive, extra_objects: vec![app], roots, keep, has_symbol_table: true };
+    for round in 0..5 {
+        let start = Instant::now();
+        let linked = link(&input)?;
+        println!("{:?}", start.elapsed());
+        if round == 4 {
+            println!("{:#?}\n{} bytes", linked.stats, linked.elf.len());
+            std::fs::write(&out, &linked.elf)?;
+            std::fs::write(format!("{out}.map"), &linked.map)?;
+        }
+    }
+    Ok(())
+}
