@@ -62,6 +62,7 @@ impl Physical for Reader<'_, '_> {
 
 /// Entered from `common64` on the boot stack, interrupts off.
 pub(super) extern "C" fn start(protocol: u32, info: u64) -> ! {
+    crate::time::started();
     // SAFETY: the boot CPU, once, interrupts off.
     unsafe {
         cpu::init_boot_cpu();

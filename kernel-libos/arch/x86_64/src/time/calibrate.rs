@@ -99,8 +99,8 @@ pub(super) fn timer_changed(initial: u32) {
 /// Adds the running interval to the sums, starts the next one where it ended, and publishes a better slope when the sums have grown enough.
 fn take_interval() {
     let initial = INITIAL.load(Ordering::Relaxed);
-    let now = cpu::tsc();
     let left = u64::from(apic::read(Register::CurrentCount));
+    let now = cpu::tsc();
     if initial == 0 || left == 0 || left > initial {
         // It ran out some time ago: nothing to learn, until it is set again.
         REFINE_AT.store(now.saturating_add(TSC_TICKS.load(Ordering::Relaxed)), Ordering::Relaxed);
@@ -195,8 +195,10 @@ fn apic_hz() -> Option<u64> {
     apic::write(Register::Divide, 0b1011); // by 1
     apic::write(Register::TimerVector, 1 << 16); // masked, one shot
     apic::write(Register::InitialCount, u32::MAX);
-    let start_tsc = cpu::tsc();
+    // Once before it counts (the first access is slower), and always the device first, so that the time of the access cancels out.
+    apic::read(Register::CurrentCount);
     let start = apic::read(Register::CurrentCount);
+    let start_tsc = cpu::tsc();
     let (mut now, mut tsc);
     let mut tries = 0u32;
     loop {
