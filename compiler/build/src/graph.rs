@@ -49,6 +49,9 @@ pub struct Step {
 pub enum Op {
     /// The empty tree of `FROM scratch`.
     Scratch,
+    /// A tree that cannot be made, because its base is missing or an instruction is not supported; that was reported. Steps that need it are still
+    /// there, so that executing them finds what else is wrong.
+    Unknown { base: Option<StepId>, what: String },
     /// The tree of a base image.
     Image { reference: String, image: Box<Image>, origin: Origin },
     /// A directory of the host: the build context (`None`) or the named context with this index in the options.
@@ -125,6 +128,7 @@ impl Op {
     pub fn inputs(&self) -> Vec<StepId> {
         match self {
             Op::Scratch | Op::Image { .. } | Op::Context { .. } => vec![],
+            Op::Unknown { base, .. } => base.iter().copied().collect(),
             Op::Workdir { base, .. } => vec![*base],
             Op::Copy(copy) => [Some(copy.base), copy.from].into_iter().flatten().collect(),
         }
@@ -135,6 +139,10 @@ impl Op {
         let mut out = String::new();
         match self {
             Op::Scratch => out.push_str("scratch"),
+            Op::Unknown { base, what } => {
+                let _ = write!(out, "unknown {}", base.map(name).unwrap_or_default());
+                let _ = write!(out, "{}{what:?}", if base.is_some() { " " } else { "" });
+            }
             Op::Image { reference, image, .. } => {
                 let _ = write!(out, "image {reference} {}", image.manifest_digest);
             }

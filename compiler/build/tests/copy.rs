@@ -260,3 +260,48 @@ fn origins_point_at_the_words() {
     };
     assert_eq!((origin("/one"), origin("/many/a"), origin("/many/b")), ("/one", "a", "b"));
 }
+
+/// A whole context through COPY and back through our tar writer, against GNU tar's view of the same directory.
+#[test]
+fn a_copied_context_is_what_gnu_tar_sees() {
+    let case = case().files("a d/b d/e/c").shell(
+        "ln d/b d/hard; ln -s ../a d/sym; chmod 4751 a; chmod 1777 d; mkfifo d/p; mkdir empty; : > \"$(printf 'odd\\377name')\"
+         mkdir -p long/$(printf 'n%.0s' $(seq 200)); touch -d '1960-01-01 00:00:00.25 UTC' d/b; truncate -s 1M hole; setfattr -n user.x -v y a 2>/dev/null || true",
+    );
+    let built = case.built("FROM scratch\nCOPY . /\n");
+    let ours = case.dir.path().join("ours.tar");
+    ukc_oci::tar::write_tree(&built.tree, &mut std::fs::File::create(&ours).unwrap()).unwrap();
+    let list = |command: &str| {
+        let output = std::process::Command::new("sh")
+            .args(["-c", command])
+            .arg(&ours)
+            .current_dir(case.context())
+            .env("LC_ALL", "C")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
+            .lines()
+            .map(|l| l.split_whitespace().map(|w| w.strip_prefix("./").unwrap_or(w)).collect::<Vec<_>>().join(" "))
+            // The root's own line: COPY leaves the destination's metadata alone.
+            .filter(|l| !l.ends_with(' '))
+            .collect();
+        lines.sort();
+        lines
+    };
+    let view = "tar --numeric-owner --full-time --utc -tvf";
+    let theirs = list(&format!("tar -c --format=pax --sort=name --owner=0 --group=0 -f - . | {view} -"));
+    assert_eq!(list(&format!("{view} \"$0\"")), theirs);
+    assert!(theirs.len() > 10, "{theirs:?}");
+}
+
+#[test]
+fn two_builds_at_once_on_one_store() {
+    let case = case().files("f").shell("tar -czf a.tgz f").base("base", &debian_like(), &ImageConfig::default());
+    let one = case.built("FROM base\nADD a.tgz /x/\n").tree.to_text();
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| assert_eq!(case.built("FROM base\nADD a.tgz /x/\n").tree.to_text(), one));
+        }
+    });
+}

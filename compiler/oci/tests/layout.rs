@@ -329,3 +329,48 @@ fn a_full_disk_is_said_and_leaves_nothing() {
         other => panic!("{other:?}"),
     }
 }
+
+/// Kills processes that fill one store, several at once, and looks at what is left.
+#[test]
+fn kill_and_concurrency_leave_whole_blobs_only() {
+    if let Ok(root) = std::env::var("UKC_TEST_FILL") {
+        let root = Path::new(&root);
+        loop {
+            let store = Store::open(root.join("store")).unwrap();
+            for n in 0..4 {
+                let reference = LayoutRef { dir: root.join("layout"), tag: Some(format!("t{n}")), digest: None };
+                let image = Image::from_layout(&reference, &Platform::linux_amd64(), &store).unwrap();
+                image.tree(None, &store).unwrap();
+                let _ = fs::remove_file(&image.layers[0].tar);
+            }
+        }
+    }
+    let f = fixture();
+    for n in 0..4u32 {
+        let noise: String = (0..300_000u32).map(|i| char::from(b'a' + ((i ^ n).wrapping_mul(2_654_435_761) >> 24) as u8 % 26)).collect();
+        f.write(&format!("t{n}"), &noise);
+    }
+    for delay_ms in [30, 45, 60, 85, 120] {
+        // One that removes blobs while another is about to read them is a fault of the test's making, so there is one at a time here...
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kill_and_concurrency_leave_whole_blobs_only"])
+            .env("UKC_TEST_FILL", f.dir.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(delay_ms));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for entry in fs::read_dir(f.store.root().join("blobs/sha256")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(name.starts_with(".ingest-") || Digest::of(&fs::read(&path).unwrap()).hex() == name, "{name} is not whole");
+        }
+    }
+    // ... and several that only add here.
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..4).for_each(|n| drop(f.read(&format!(":t{n}")).unwrap())));
+        }
+    });
+}

@@ -6,7 +6,8 @@ use ukc_oci::{Image, LayoutRef, Platform, Store, tar};
 
 /// Lists an archive, one sorted line per entry: mode, owner, size, time, name, target.
 fn listing(path: &std::path::Path) -> Vec<String> {
-    let output = Command::new("tar").args(["--numeric-owner", "--full-time", "--utc", "-tvf"]).arg(path).env("LC_ALL", "C").output().unwrap();
+    let output =
+        Command::new("tar").args(["--numeric-owner", "--full-time", "--utc", "-tvf"]).arg(path).env("LC_ALL", "C").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut lines: Vec<String> = String::from_utf8_lossy(&output.stdout)
         .lines()

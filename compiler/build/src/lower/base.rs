@@ -14,8 +14,6 @@ pub(super) struct Source {
     pub step: StepId,
     /// For messages.
     pub text: String,
-    /// The source is there only so that other errors are found too.
-    pub is_broken: bool,
 }
 
 /// Returns the diagnostic of trouble with an image or the store, at `span`.
@@ -55,7 +53,8 @@ impl Lower<'_> {
         let span = stage.base.span;
         let broken = |lower: &mut Self, diagnostic: Option<Diagnostic>| {
             lower.problems.extend(diagnostic);
-            StageState { is_broken: true, ..lower.scratch(span) }
+            let step = lower.graph.add(Op::Unknown { base: None, what: stage.base.value.clone() }, span);
+            StageState { is_broken: true, ..lower.bare(step) }
         };
         if let Some(context) = self.replacement_of(index) {
             return self.start_from_context(context, &self.options.platform.clone(), span).unwrap_or_else(|d| broken(self, Some(d)));
@@ -173,11 +172,11 @@ impl Lower<'_> {
                 self.need(stage);
             }
             let state = &self.stages[&stage];
-            return Some(Source { step: state.step, text: format!("the stage `{reference}`"), is_broken: state.is_broken });
+            return Some(Source { step: state.step, text: format!("the stage `{reference}`") });
         }
         if let Some(context) = self.named_context(reference) {
             return match self.context_step(context, &self.options.platform.clone(), span) {
-                Ok((step, ..)) => Some(Source { step, text: format!("the context `{reference}`"), is_broken: false }),
+                Ok((step, ..)) => Some(Source { step, text: format!("the context `{reference}`") }),
                 Err(diagnostic) => {
                     self.problems.push(diagnostic);
                     None

@@ -121,7 +121,6 @@ impl Lower<'_> {
         }
         let needs_source = sources.iter().any(|s| s.inline.is_none());
         let (from, from_text) = match (from, &args.from) {
-            (Some(source), _) if source.is_broken => return None,
             (Some(source), _) => (Some(source.step), source.text),
             (None, Some(_)) => return None,
             (None, None) if needs_source => (Some(self.main_context(instruction.span)), "the build context".to_owned()),

@@ -33,6 +33,7 @@ impl Lower<'_> {
             InstructionKind::Run(_) => {
                 if escape != self.parsed.directives.escape || self.parsed.file != span.file {
                     self.refuse_runs(&[instruction]);
+                    self.unknown(state, instruction.name(), span);
                 }
             }
             InstructionKind::Cmd(command) => {

@@ -49,19 +49,19 @@ const PREDEFINED: [&str; 16] = [
     "BUILDKIT_SYNTAX",
 ];
 
-/// A graph, and the warnings on the way to it.
+/// A graph, and what was found on the way to it.
 #[derive(Debug, Clone)]
 pub struct Lowered {
-    /// What to execute.
+    /// What to execute. With errors it has steps that are [`Op::Unknown`].
     pub graph: Graph,
-    /// Warnings.
+    /// Errors and warnings. Executing a graph with errors fails, but finds more of them.
     pub diagnostics: Vec<Diagnostic>,
 }
 
 /// Lowers a parsed Dockerfile to the graph of the target stage.
 ///
 /// # Errors
-/// Everything that is wrong in the stages the target needs, warnings among it.
+/// A file that could not be parsed, and a target that is not there. What is wrong in the stages that the target needs is in [`Lowered::diagnostics`].
 pub fn lower(parsed: &Parsed, sources: &mut SourceMap, options: &Options, store: &Store) -> Result<Lowered, Vec<Diagnostic>> {
     if !parsed.is_ok() {
         return Err(parsed.diagnostics.clone());
@@ -95,9 +95,6 @@ pub fn lower(parsed: &Parsed, sources: &mut SourceMap, options: &Options, store:
         stage.config.labels.insert(name.clone(), value.clone());
     }
     let (mut graph, problems) = (lower.graph, lower.problems);
-    if problems.iter().any(Diagnostic::is_error) {
-        return Err(problems);
-    }
     graph.result = stage.step;
     graph.config = stage.config;
     graph.spans = stage.spans;
@@ -266,6 +263,7 @@ impl Lower<'_> {
         for instruction in &stage.instructions {
             if matches!(instruction.kind, InstructionKind::Run(_)) {
                 runs.push(instruction);
+                self.unknown(&mut state, instruction.name(), instruction.span);
             }
             self.instruction(&mut state, index, instruction, self.parsed.directives.escape);
         }
@@ -289,6 +287,11 @@ impl Lower<'_> {
         ));
     }
 
+    /// From here on the files of the stage are not all known.
+    fn unknown(&mut self, state: &mut StageState, what: &str, span: Span) {
+        state.step = self.graph.add(Op::Unknown { base: Some(state.step), what: what.to_owned() }, span);
+    }
+
     fn origin(&mut self, span: Span) -> Origin {
         self.graph.origins.push(span);
         Origin(self.graph.origins.len() as u32 - 1)
@@ -304,7 +307,7 @@ impl Lower<'_> {
         });
     }
 
-    /// The state of `FROM scratch`, and of stages whose base is broken.
+    /// The state of `FROM scratch`.
     fn scratch(&mut self, span: Span) -> StageState {
         let step = match self.shared.get("scratch") {
             Some((step, ..)) => *step,
