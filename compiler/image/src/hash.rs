@@ -1,37 +1,61 @@
 //! Digests of artefacts, taken while they are written.
+//!
+//! Hashing runs on a thread of its own: SHA-256 is about as fast as a disk where the CPU has instructions for it, and slower elsewhere, so in one thread
+//! the two would add up.
 
 use std::io::{self, Write};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
 
 use sha2::{Digest as _, Sha256};
 use ukc_image_json::Digest;
+
+/// Buffers that may wait to be hashed; more would only use memory.
+const QUEUE: usize = 8;
 
 /// Passes bytes on and hashes those that were taken.
 #[derive(Debug)]
 pub(crate) struct HashingWriter<W> {
     out: W,
-    hash: Sha256,
+    queue: SyncSender<Vec<u8>>,
+    worker: JoinHandle<Digest>,
 }
 
 impl<W: Write> HashingWriter<W> {
     pub fn new(out: W) -> HashingWriter<W> {
-        HashingWriter { out, hash: Sha256::new() }
+        let (queue, buffers) = sync_channel::<Vec<u8>>(QUEUE);
+        let worker = std::thread::spawn(move || {
+            let mut hash = Sha256::new();
+            buffers.iter().for_each(|bytes| hash.update(bytes));
+            Digest::from_sha256(&hash.finalize().into())
+        });
+        HashingWriter { out, queue, worker }
     }
 
-    pub fn finish(self) -> Digest {
-        Digest::from_sha256(&self.hash.finalize().into())
+    /// Waits for the rest to be hashed.
+    ///
+    /// # Errors
+    /// Only if the hashing thread is gone.
+    pub fn finish(self) -> io::Result<Digest> {
+        drop(self.queue);
+        self.worker.join().map_err(|_| gone())
     }
 }
 
 impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.out.write(bytes)?;
-        self.hash.update(&bytes[..n]);
+        self.queue.send(bytes[..n].to_vec()).map_err(|_| gone())?;
         Ok(n)
     }
 
     fn flush(&mut self) -> io::Result<()> {
         self.out.flush()
     }
+}
+
+fn gone() -> io::Error {
+    io::Error::other("the hashing thread ended early")
 }
 
 pub(crate) fn digest(bytes: &[u8]) -> Digest {

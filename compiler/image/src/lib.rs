@@ -71,7 +71,7 @@ fn rootfs(dir: &Path, parts: &Parts<'_>) -> Result<(Artefact, ext4::Written), Im
     let file = File::create_new(&path).map_err(failed)?;
     let mut out = hash::HashingWriter::new(&file);
     let written = ext4::write(parts.tree, parts.options, &mut out)?;
-    let digest = out.finish();
+    let digest = out.finish().map_err(failed)?;
     file.sync_all().map_err(failed)?;
     Ok((Artefact { kind: ArtefactKind::Rootfs, name: name(ROOTFS_NAME)?, len_bytes: written.len_bytes, digest }, written))
 }
