@@ -24,6 +24,7 @@ pub use libos_arch as arch;
 
 pub mod device;
 pub mod dispatch;
+pub mod exec;
 pub mod file;
 pub mod io;
 pub mod mm;

@@ -19,7 +19,7 @@ bitflags! {
     pub struct Flags: u64 {
         /// Writable.
         const WRITE = 1 << 1;
-        /// Accessible to ring 3.
+        /// Accessible to ring 3. A page without it is known to the table but reachable by nobody, the kernel included (`PROT_NONE`).
         const USER = 1 << 2;
         /// Device memory: not cached.
         const NOCACHE = 1 << 4;
@@ -53,9 +53,16 @@ pub enum Update {
     Protect(Flags),
     /// Remove it.
     Unmap,
+    /// Leave it and those behind it.
+    Stop,
 }
 
 const PRESENT: u64 = 1;
+/// In a last-level entry: the page is mapped although nobody may access it (no [`Flags::USER`]). Such entries are not present for the processor, so that
+/// copies in ring 0 fault as well.
+const HELD: u64 = 1 << 52;
+/// A last-level entry that maps something.
+const MAPPED: u64 = PRESENT | HELD;
 const NO_EXEC: u64 = 1 << 63;
 const ADDR: u64 = 0x000f_ffff_ffff_f000;
 /// Tables allow everything; the page decides.
@@ -66,7 +73,7 @@ const FLUSH_ONE_BY_ONE: usize = 32;
 
 fn encode(pa: PhysAddr, flags: Flags) -> u64 {
     debug_assert!(pa.0 & !ADDR == 0, "page address");
-    pa.0 | (flags.bits() ^ NO_EXEC) | PRESENT
+    pa.0 | (flags.bits() ^ NO_EXEC) | if flags.contains(Flags::USER) { PRESENT } else { HELD }
 }
 
 fn decode(entry: u64) -> (PhysAddr, Flags) {
@@ -172,7 +179,7 @@ impl PageTable {
         let i = index(va.0, 0);
         let old = table.get(i);
         table.set(i, encode(pa, flags));
-        if old & PRESENT != 0 {
+        if old & MAPPED != 0 {
             self.flush_page(va);
         }
         Ok(())
@@ -182,7 +189,7 @@ impl PageTable {
     pub fn unmap(&mut self, va: VirtAddr) -> Option<(PhysAddr, Flags)> {
         let (table, i) = self.leaf(va)?;
         let old = table.get(i);
-        if old & PRESENT == 0 {
+        if old & MAPPED == 0 {
             return None;
         }
         table.set(i, 0);
@@ -194,7 +201,7 @@ impl PageTable {
     pub fn protect(&mut self, va: VirtAddr, flags: Flags) -> bool {
         let Some((table, i)) = self.leaf(va) else { return false };
         let old = table.get(i);
-        if old & PRESENT == 0 {
+        if old & MAPPED == 0 {
             return false;
         }
         table.set(i, encode(PhysAddr(old & ADDR), flags));
@@ -206,7 +213,7 @@ impl PageTable {
     pub fn query(&self, va: VirtAddr) -> Option<(PhysAddr, Flags)> {
         let (table, i) = self.leaf(va)?;
         let entry = table.get(i);
-        (entry & PRESENT != 0).then(|| decode(entry))
+        (entry & MAPPED != 0).then(|| decode(entry))
     }
 
     /// Calls `f` for every mapped page that starts in the range, in ascending order. Costs nothing for absent tables.
@@ -214,6 +221,7 @@ impl PageTable {
         visit(self.top(), 3, 0, &(range.start.0..range.end.0.min(USER_END)), &mut |table, i, va| {
             let (pa, flags) = decode(table.get(i));
             f(VirtAddr(va), pa, flags);
+            true
         });
     }
 
@@ -224,7 +232,8 @@ impl PageTable {
         visit(self.top(), 3, 0, &(range.start.0..range.end.0.min(USER_END)), &mut |table, i, va| {
             let (pa, flags) = decode(table.get(i));
             match f(VirtAddr(va), pa, flags) {
-                Update::Keep => return,
+                Update::Keep => return true,
+                Update::Stop => return false,
                 Update::Protect(flags) => table.set(i, encode(pa, flags)),
                 Update::Unmap => table.set(i, 0),
             }
@@ -232,6 +241,7 @@ impl PageTable {
             if active && changed <= FLUSH_ONE_BY_ONE {
                 invalidate(va);
             }
+            true
         });
         if active && changed > FLUSH_ONE_BY_ONE {
             self.flush_all();
@@ -304,30 +314,30 @@ fn free(entry: u64, level: u32) {
     }
 }
 
-/// Calls `f(last-level table, index, address)` for the present pages of a range.
-fn visit(table: Table, level: u32, base: usize, range: &Range<usize>, f: &mut dyn FnMut(Table, usize, usize)) {
+/// Calls `f(last-level table, index, address)` for the mapped pages of a range, until it answers false; returns its last answer.
+fn visit(table: Table, level: u32, base: usize, range: &Range<usize>, f: &mut dyn FnMut(Table, usize, usize) -> bool) -> bool {
     if range.is_empty() {
-        return;
+        return true;
     }
     let size = PAGE_SIZE << (9 * level);
     let first = range.start.saturating_sub(base) / size;
     for i in first..ENTRIES {
         let va = base + i * size;
         if va >= range.end {
-            return;
+            break;
         }
         let entry = table.get(i);
-        if entry & PRESENT == 0 {
-            continue;
-        }
         if level > 0 {
-            if let Some(child) = Table::child(entry) {
-                visit(child, level - 1, va, range, f);
+            if let Some(child) = Table::child(entry)
+                && !visit(child, level - 1, va, range, f)
+            {
+                return false;
             }
-        } else if va >= range.start {
-            f(table, i, va);
+        } else if entry & MAPPED != 0 && va >= range.start && !f(table, i, va) {
+            return false;
         }
     }
+    true
 }
 
 fn invalidate(va: usize) {
@@ -369,6 +379,31 @@ mod tests {
         assert_eq!(encode(PhysAddr(0x1000), Flags::USER), 0x8000_0000_0000_1005);
         assert_eq!(encode(PhysAddr(0x1000), RW | Flags::EXEC), 0x1007);
         assert_eq!(decode(0x1067), (PhysAddr(0x1000), RW | Flags::EXEC | Flags::ACCESSED | Flags::DIRTY));
+    }
+
+    #[test]
+    fn pages_without_access_are_kept_but_not_present() {
+        let mut table = PageTable::new().unwrap();
+        table.map(at(0x5000), PhysAddr(0x9000), Flags::EXEC).unwrap();
+        assert_eq!(table.query(at(0x5000)), Some((PhysAddr(0x9000), Flags::EXEC)));
+        assert_eq!(encode(PhysAddr(0x9000), Flags::EXEC) & PRESENT, 0);
+        assert!(table.protect(at(0x5000), RW));
+        assert_eq!(table.unmap(at(0x5000)), Some((PhysAddr(0x9000), RW)));
+    }
+
+    #[test]
+    fn an_update_can_stop() {
+        let mut table = PageTable::new().unwrap();
+        for va in [0x1000, 0x2000, 0x8000_0000] {
+            table.map(at(va), PhysAddr(0x1000), RW).unwrap();
+        }
+        let mut seen = vec![];
+        table.update(at(0)..at(USER_END), &mut |va, _, _| {
+            seen.push(va.0);
+            if va.0 == 0x2000 { Update::Stop } else { Update::Unmap }
+        });
+        assert_eq!(seen, [0x1000, 0x2000]);
+        assert!(table.query(at(0x1000)).is_none() && table.query(at(0x8000_0000)).is_some());
     }
 
     #[test]
