@@ -14,7 +14,8 @@
 //! | `file`, `poll`, `vfs` | descriptors, readiness, path lookup, the inode trait |
 //! | `device`, `time` | what drivers offer; clocks and timers |
 //! | `exec` | from an ELF file to a runnable address space |
-//! | `start` | boot record to first process |
+//! | `start`, `command_line`, `control` | boot record to first process; who may change it and watch it |
+//! | `hooks`, `irq`, `enosys` | what the architecture calls |
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -22,15 +23,22 @@ extern crate alloc;
 pub use libos_abi as abi;
 pub use libos_arch as arch;
 
+pub mod command_line;
+pub mod console;
+mod control;
 pub mod device;
 pub mod dispatch;
+mod enosys;
 pub mod exec;
 pub mod file;
+pub mod hooks;
 pub mod io;
+pub mod irq;
 pub mod mm;
 pub mod module;
 pub mod poll;
 pub mod socket;
+pub mod start;
 pub mod sync;
 pub mod task;
 pub mod time;

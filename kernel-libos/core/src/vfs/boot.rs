@@ -58,7 +58,7 @@ fn mount_one(root: &PathRef, spec: &record::Mount<'_>, initrd: Option<(PhysAddr,
 }
 
 /// The directory at an absolute path without links; what is missing of it is made, as container runtimes do for volumes.
-fn make_dirs(root: &PathRef, path: &[u8]) -> Result<PathRef> {
+pub(crate) fn make_dirs(root: &PathRef, path: &[u8]) -> Result<PathRef> {
     let mut at = root.clone();
     for name in path.split(|&b| b == b'/').filter(|n| !n.is_empty() && *n != b".") {
         let mut entry = super::walk::child(&at, name)?;
