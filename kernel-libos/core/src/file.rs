@@ -157,6 +157,18 @@ pub trait FileOps: Send + Sync + Any {
         let _ = file;
     }
 
+    /// Returns the capacity of a pipe in bytes after changing it to `new` (fcntl(2), `F_SETPIPE_SZ`).
+    fn pipe_capacity(&self, new: Option<usize>) -> Result<usize> {
+        let _ = new;
+        Err(Errno::EBADF)
+    }
+
+    /// Hands bytes of a pipe to `sink`, at most `max`, and removes those it took when `consume` (splice(2), tee(2)). Blocks as a read does.
+    fn drain(&self, file: &OpenFile, max: usize, consume: bool, sink: &mut dyn FnMut(&[u8]) -> Result<usize>) -> Result<usize> {
+        let _ = (file, max, consume, sink);
+        Err(Errno::EINVAL)
+    }
+
     /// Called once, when the last reference to the description goes away.
     fn release(&self, file: &OpenFile) {
         let _ = file;

@@ -13,12 +13,16 @@ use crate::user::UserSlice;
 pub struct IoDst<'a> {
     segments: Segments<'a, &'a mut [u8]>,
     done: usize,
+    /// Bytes moved in all at most.
+    max: usize,
 }
 
 /// Where the bytes of a write come from.
 pub struct IoSrc<'a> {
     segments: Segments<'a, &'a [u8]>,
     done: usize,
+    /// Bytes moved in all at most.
+    max: usize,
 }
 
 enum Segments<'a, K> {
@@ -32,17 +36,17 @@ macro_rules! common {
         impl<'a> $t<'a> {
             /// One piece of user memory.
             pub fn user(slice: UserSlice<u8>) -> $t<'a> {
-                $t { segments: Segments::One(slice), done: 0 }
+                $t { segments: Segments::One(slice), done: 0, max: usize::MAX }
             }
 
             /// Several pieces of user memory, as readv(2) and writev(2) have them.
             pub fn user_vec(slices: &'a [UserSlice<u8>]) -> $t<'a> {
-                $t { segments: Segments::User(slices), done: 0 }
+                $t { segments: Segments::User(slices), done: 0, max: usize::MAX }
             }
 
             /// Kernel memory.
             pub fn kernel(bytes: $kernel) -> $t<'a> {
-                $t { segments: Segments::Kernel(bytes), done: 0 }
+                $t { segments: Segments::Kernel(bytes), done: 0, max: usize::MAX }
             }
 
             /// Bytes moved so far.
@@ -55,12 +59,18 @@ macro_rules! common {
                 self.total() - self.done
             }
 
+            /// Moves no more than `count` bytes from here on.
+            pub fn limit(&mut self, count: usize) {
+                self.max = self.max.min(self.done.saturating_add(count));
+            }
+
             fn total(&self) -> usize {
-                match &self.segments {
+                let all = match &self.segments {
                     Segments::User(slices) => slices.iter().map(UserSlice::len).sum(),
                     Segments::One(slice) => slice.len(),
                     Segments::Kernel(bytes) => bytes.len(),
-                }
+                };
+                all.min(self.max)
             }
 
             /// The user memory that comes next: address and length in bytes.
@@ -120,13 +130,14 @@ impl IoDst<'_> {
         let mut moved = 0;
         while moved < len && self.remaining() > 0 {
             let piece = if let Segments::Kernel(dst) = &mut self.segments {
-                let piece = (dst.len() - self.done).min(len - moved);
+                let piece = (dst.len().min(self.max) - self.done).min(len - moved);
                 let done = self.done;
                 copy(Target::Kernel(&mut dst[done..done + piece]), moved, piece);
                 piece
             } else {
+                let remaining = self.remaining();
                 let (addr, avail) = self.next_user().expect("something remains");
-                let piece = avail.min(len - moved);
+                let piece = avail.min(len - moved).min(remaining);
                 if !copy(Target::User(addr), moved, piece) {
                     return if moved > 0 || self.done > 0 { Ok(moved) } else { Err(Errno::EFAULT) };
                 }
@@ -153,12 +164,12 @@ impl IoSrc<'_> {
         let mut moved = 0;
         while moved < dst.len() && self.remaining() > 0 {
             let piece = if let Segments::Kernel(src) = &self.segments {
-                let piece = (src.len() - self.done).min(dst.len() - moved);
+                let piece = (src.len().min(self.max) - self.done).min(dst.len() - moved);
                 dst[moved..moved + piece].copy_from_slice(&src[self.done..self.done + piece]);
                 piece
             } else {
                 let (addr, avail) = self.next_user().expect("something remains");
-                let piece = avail.min(dst.len() - moved);
+                let piece = avail.min(dst.len() - moved).min(self.remaining());
                 if crate::arch::user::copy_from_user(&mut dst[moved..moved + piece], addr).is_err() {
                     return if moved > 0 || self.done > 0 { Ok(moved) } else { Err(Errno::EFAULT) };
                 }

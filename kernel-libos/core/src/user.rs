@@ -25,6 +25,11 @@ macro_rules! pod {
 }
 pod! { u8 i8 u16 i16 u32 i32 u64 i64 usize isize }
 
+use libos_abi::general as linux;
+
+// Without implicit padding: <asm/stat.h>, <asm/statfs.h>, <linux/stat.h>, <linux/poll.h>, <linux/eventpoll.h> (packed), <asm/termbits.h>, <asm/termios.h>.
+pod! { linux::stat linux::statfs linux::statx linux::statx_timestamp linux::pollfd linux::epoll_event linux::termios linux::winsize }
+
 // SAFETY: an array of plain data is plain data.
 unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 

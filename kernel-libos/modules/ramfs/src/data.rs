@@ -204,7 +204,7 @@ impl Data {
         let size = self.size();
         if len < size {
             owner.check_seals(linux::F_SEAL_SHRINK)?;
-            if len % PAGE != 0 {
+            if !len.is_multiple_of(PAGE) {
                 // The page that the new end cuts becomes ours, so that what lies behind the end is zero when the file grows again.
                 if !matches!(self.look(len / PAGE)?, Page::Hole) {
                     zero(&self.own_page(owner, len / PAGE)?, (len % PAGE) as usize, PAGE_SIZE);

@@ -31,9 +31,12 @@ pub struct RamInode {
     pub seals: AtomicU32,
     meta: SpinLock<Meta>,
     /// Attributes set here, and removed ones (`None`) that exist below.
-    xattrs: SpinLock<BTreeMap<Box<[u8]>, Option<Vec<u8>>>>,
+    xattrs: SpinLock<Changes>,
     attachment: Attachment,
 }
+
+/// Attribute values by name.
+type Changes = BTreeMap<Box<[u8]>, Option<Vec<u8>>>;
 
 /// What kind of object it is, with its contents.
 pub enum Body {
