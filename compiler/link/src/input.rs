@@ -13,8 +13,8 @@ use crate::{LinkError, LinkInput, Place, Problem};
 type Elf = elf::FileHeader64<LE>;
 type RelaEntry = elf::Rela64<LE>;
 
-/// Alignments above one page have no meaning in the image.
-const MAX_ALIGN: u64 = 4096;
+/// The image starts on such a boundary, so greater alignments cannot be kept.
+const MAX_ALIGN: u64 = crate::PHYSICAL_START;
 
 /// All objects, extra ones first. Sections and symbols also have a number across all objects: `first_section + index`, `first_symbol + index`.
 #[derive(Debug)]

@@ -52,7 +52,8 @@ impl Segment {
     }
 }
 
-/// A symbol that the linker defines. Starts of segments are page-aligned, ends are exact, `__kernel_end` is page-aligned.
+/// A symbol that the linker defines. The bounds of what gets access rights of its own are page-aligned: all starts but that of zeroed data, the ends of
+/// code and constants, and the end of the kernel; the ends of data and zeroed data are exact.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum LinkerSymbol {
     KernelStart,
@@ -216,6 +217,9 @@ impl Layout {
             Target::Linker(LinkerSymbol::KernelStart) => self.ranges[0].0,
             Target::Linker(LinkerSymbol::KernelEnd) => self.ranges[3].1.next_multiple_of(PAGE),
             Target::Linker(LinkerSymbol::Start(segment)) => self.ranges[segment as usize].0,
+            Target::Linker(LinkerSymbol::End(segment @ (Segment::Text | Segment::Rodata))) => {
+                self.ranges[segment as usize].1.next_multiple_of(PAGE)
+            }
             Target::Linker(LinkerSymbol::End(segment)) => self.ranges[segment as usize].1,
             Target::Start(name) => self.bounds[name as usize].0,
             Target::Stop(name) => self.bounds[name as usize].1,

@@ -50,7 +50,7 @@ fn the_layout_is_what_loaders_expect() {
         .flags(elf::SHF_ALLOC)
         .def(".rodata.table", SectionKind::ReadOnlyData, "table", &[0; 16], &[(0, ABS64, "variable", 4), (8, ABS64, "zeroed", 0)])
         .def(".data.variable", SectionKind::Data, "variable", &[1, 2, 3, 4, 5, 6, 7, 8], &[(0, ABS64, "__kernel_end", 0)])
-        .bss("zeroed", 10_000)
+        .bss("zeroed", 10_000, 16)
         .build();
     let members = archive(&[("k.o", object)]);
     let mut input = input(&members, &["linux64_start"]);
@@ -81,6 +81,18 @@ fn the_layout_is_what_loaders_expect() {
     assert_eq!(at(&l, table + 8, 8), address(&l, ".bss").to_le_bytes());
     assert_eq!(l.stats.bss_bytes, 10_000);
     assert_eq!(l, link(&input).unwrap(), "equal inputs, equal images");
+}
+
+#[test]
+fn alignments_and_bounds_are_kept() {
+    let refs = [(0, ABS64, "stack", 0), (8, ABS64, "__text_end", 0), (16, ABS64, "__rodata_end", 0), (24, ABS64, "__bss_end", 0)];
+    let stack = Obj::new().bss("stack", 100, 16384).text("main", &[0; 32], &refs).build();
+    let l = linked(&[("m.o", stack)], &["main"]);
+    let word = |i| u64::from_le_bytes(at(&l, START + i, 8).try_into().unwrap());
+    assert_eq!(word(0) % 16384, 0);
+    assert_eq!((word(8), word(16), word(24)), (START + 4096, START + 4096, word(0) + 100));
+    let too_much = Obj::new().text("main", &[0; 8], &[(0, ABS64, "z", 0)]).bss("z", 1, 4 << 20).build();
+    assert_eq!(errors(&[("m.o", too_much)], &["main"]), "cannot link `m.o`: section `.bss` has alignment 4194304");
 }
 
 #[test]
@@ -286,7 +298,7 @@ fn what_a_kernel_must_not_contain_is_refused() {
     assert_eq!(errors(&[("m.o", wx)], &["main"]), "section is writable and executable: m.o:(.wx+0x0) in `main`");
     let outside = Obj::new().text("main", &[0; 8], &[(4, ABS64, "main", 0)]).build();
     assert_eq!(errors(&[("m.o", outside)], &["main"]), "a relocation outside its section at m.o:(.text.main+0x4) in `main`");
-    let huge = Obj::new().text("main", &[0; 8], &[(0, ABS64, "z", 0)]).bss("z", 2 << 30).build();
+    let huge = Obj::new().text("main", &[0; 8], &[(0, ABS64, "z", 0)]).bss("z", 2 << 30, 16).build();
     assert!(errors(&[("m.o", huge)], &["main"]).starts_with("the kernel would be 214748"));
     let other = errors(&[("m.o", b"\x7fELF\x01garbage".to_vec())], &["main"]);
     assert!(other.starts_with("cannot link `m.o`: "), "{other}");

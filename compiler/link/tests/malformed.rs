@@ -16,7 +16,7 @@ fn sample() -> Vec<u8> {
         .comdat("shared", &[2; 4])
         .text("helper", &[0; 16], &[(0, elf::R_X86_64_32S, "zeroed", 0), (8, elf::R_X86_64_GOTPCREL, "shared", -4)])
         .def(".data.rel.ro.table", SectionKind::ReadOnlyDataWithRel, "table", &[0; 8], &[(0, ABS64, "main", 0)])
-        .bss("zeroed", 64);
+        .bss("zeroed", 64, 16);
     archive(&[("main.o", main.build()), ("other.o", other.build())])
 }
 

@@ -49,9 +49,9 @@ impl Obj {
         self
     }
 
-    pub fn bss(mut self, symbol: &str, len: u64) -> Obj {
+    pub fn bss(mut self, symbol: &str, len: u64, align: u64) -> Obj {
         let section = self.0.add_section(Vec::new(), b".bss".to_vec(), SectionKind::UninitializedData);
-        let at = self.0.append_section_bss(section, len, 16);
+        let at = self.0.append_section_bss(section, len, align);
         self.symbol(symbol, section, (at, len), How::Global);
         self
     }

@@ -474,6 +474,11 @@ impl AddressSpace {
         }
     }
 
+    /// Start of the area at an address, if that area grows down.
+    pub fn growing_area_start(&self, addr: usize) -> Option<usize> {
+        self.lock().vmas.find(addr).filter(|v| v.flags.contains(VmaFlags::GROWS_DOWN)).map(|v| v.range.start)
+    }
+
     /// What identifies a futex word: its source and offset for shared memory, this address space otherwise (futex(2): the value is found by the physical
     /// page, so that processes which share memory meet).
     pub fn shared_key(&self, addr: usize) -> Option<(usize, u64)> {
