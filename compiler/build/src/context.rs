@@ -134,7 +134,7 @@ impl Scan {
                     }
                 };
                 if excluded {
-                    if meta.is_dir() && self.context.ignore.has_exceptions() {
+                    if meta.is_dir() && self.context.ignore.has_exceptions_below(&path) {
                         todo.push((path, None));
                     }
                     continue;

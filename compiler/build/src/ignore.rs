@@ -101,9 +101,10 @@ impl Matcher {
         self.patterns.is_empty()
     }
 
-    /// Whether some pattern takes paths back in, so that an excluded directory may hold files that are not.
-    pub fn has_exceptions(&self) -> bool {
-        self.patterns.iter().any(|p| p.negated)
+    /// Whether some pattern could take back in what lies below the excluded directory `dir`.
+    pub fn has_exceptions_below(&self, dir: &[u8]) -> bool {
+        let below = [dir, b"/"].concat();
+        self.patterns.iter().any(|p| p.negated && p.run(&below).is_some())
     }
 
     /// Whether a path (relative, clean) is matched: the last pattern that matches it or one of its parents decides.
@@ -170,12 +171,17 @@ impl Pattern {
         Ok((!tokens.is_empty()).then_some(Pattern { negated, tokens, span }))
     }
 
-    /// Simulates the pattern as an automaton: time grows with pattern × path, whatever the pattern is.
     fn matches(&self, path: &[u8]) -> bool {
+        self.run(path).is_some_and(|states| states[self.tokens.len()])
+    }
+
+    /// Simulates the pattern as an automaton: time grows with pattern × path, whatever the pattern is. Returns which states are reached at the end of
+    /// `path` (a state is how many tokens are used up), or `None` when nothing that starts with `path` can match.
+    fn run(&self, path: &[u8]) -> Option<Vec<bool>> {
         let tokens = &self.tokens;
         let mut states = vec![false; tokens.len() + 1];
         states[0] = true;
-        // A state is how many tokens are used up; those that match nothing can be used up at once.
+        // Tokens that can match nothing can be used up at once.
         let close = |states: &mut [bool]| {
             for i in 0..tokens.len() {
                 if states[i] && matches!(tokens[i], Token::Star | Token::Rest | Token::Directories) {
@@ -215,12 +221,12 @@ impl Pattern {
             }
             close(&mut next);
             if !next.contains(&true) && !next_inside.contains(&true) {
-                return false;
+                return None;
             }
             (states, inside) = (next, next_inside);
             at += len;
         }
-        states[tokens.len()]
+        Some(states)
     }
 }
 
@@ -343,7 +349,24 @@ mod tests {
         let matcher = Matcher::from_file(b"*.log\n!keep.log\n", Default::default()).unwrap();
         assert_eq!(matcher.reason(b"a.log").map(|s| (s.start, s.end)), Some((0, 5)));
         assert_eq!(matcher.reason(b"keep.log"), None);
-        assert!(matcher.has_exceptions() && !matcher.is_empty());
+        assert!(!matcher.is_empty());
+        // The file | an excluded directory | whether to look into it.
+        for line in [
+            "a;!a/b|a|y",
+            "a;!a/b|c|n",
+            "a;!b/c|a|n",
+            "a;!**/x|a|y",
+            "a;!*/x|a|y",
+            "a;!*/x|a/b|n",
+            "a;!a|a|n",
+            "a|a|n",
+            "*;!a/b/c|a/b|y",
+            "*;!a*/c|abc|y",
+        ] {
+            let fields: Vec<&str> = line.split('|').collect();
+            let matcher = Matcher::from_file(fields[0].replace(';', "\n").as_bytes(), Default::default()).unwrap();
+            assert_eq!(matcher.has_exceptions_below(fields[1].as_bytes()), fields[2] == "y", "{line}");
+        }
     }
 
     proptest! {

@@ -13,7 +13,7 @@ fuzz_target!(|bytes: &[u8]| {
             let reason = matcher.reason(path);
             assert_eq!(reason.is_some(), matcher.matches(path));
             assert!(reason.is_none_or(|span| span.start < span.end && span.end as usize <= file.len()));
-            if matcher.matches(path) && !matcher.has_exceptions() {
+            if matcher.matches(path) && !matcher.has_exceptions_below(path) {
                 assert!(matcher.matches(&[path, b"/below"].concat()));
             }
         }
