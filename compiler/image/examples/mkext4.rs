@@ -4,8 +4,9 @@
 //! cargo run --release -p ukc-image --example mkext4 -- DIR OUT
 //! ```
 //!
-//! Owners, modes and times are the host's; attributes and hard links are not looked at.
+//! Owners, modes, times and hard links are the host's; attributes are not looked at.
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -22,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let [_, dir, out] = arguments.as_slice() else { return Err("usage: mkext4 DIR OUT".into()) };
     let mut tree = Tree::new();
     let start = Instant::now();
-    add(&mut tree, Tree::ROOT, Path::new(dir))?;
+    add(&mut tree, Tree::ROOT, Path::new(dir), &mut HashMap::new())?;
     println!("read the tree: {:?}", start.elapsed());
     let start = Instant::now();
     let mut file = fs::File::create(out)?;
@@ -33,10 +34,17 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn add(tree: &mut Tree, to: NodeId, dir: &Path) -> Result<(), Box<dyn Error>> {
+/// Nodes by device and inode number.
+type Known = HashMap<(u64, u64), NodeId>;
+
+fn add(tree: &mut Tree, to: NodeId, dir: &Path, known: &mut Known) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         let (path, metadata) = (entry.path(), fs::symlink_metadata(entry.path())?);
+        if let Some(&id) = known.get(&(metadata.dev(), metadata.ino())) {
+            tree.link(to, entry.file_name().as_bytes(), id);
+            continue;
+        }
         let kind = if metadata.is_dir() {
             Kind::Dir(Default::default())
         } else if metadata.is_symlink() {
@@ -52,9 +60,10 @@ fn add(tree: &mut Tree, to: NodeId, dir: &Path) -> Result<(), Box<dyn Error>> {
         let mut meta = Meta::new((metadata.mode() & 0o7777) as u16);
         (meta.uid, meta.gid, meta.mtime) = (metadata.uid(), metadata.gid(), (metadata.mtime(), metadata.mtime_nsec() as u32));
         let id = tree.add(Node { meta, kind, origin: None });
+        known.insert((metadata.dev(), metadata.ino()), id);
         tree.link(to, entry.file_name().as_bytes(), id);
         if is_dir {
-            add(tree, id, &path)?;
+            add(tree, id, &path, known)?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Links an archive from the shell, for work on the linker or the kernel:
 //!
 //! ```text
-//! cargo run --release -p ukc-link --example link -- ARCHIVE OUT ROOT... [KEEP-RULE...]      (a keep rule begins with a dot)
+//! cargo run --release -p ukc-link --example link -- ARCHIVE OUT
 //! ```
 //!
 //! Writes OUT with a symbol table and OUT.map, and prints figures and time. The application's own object is one without handlers: every system call
@@ -14,11 +14,10 @@ use ukc_link::{AppObject, LinkInput, app_object, link};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let (Some(archive), Some(out)) = (arguments.next(), arguments.next()) else { return Err("usage: link ARCHIVE OUT ROOT...".into()) };
-    let (keep, roots) = arguments.partition(|a| a.starts_with('.'));
+    let (Some(archive), Some(out)) = (arguments.next(), arguments.next()) else { return Err("usage: link ARCHIVE OUT".into()) };
     let archive = std::fs::read(archive)?;
     let app = app_object(&AppObject { handlers: &[], stub: "sys_enosys", module_inits: &[], boot_record: &[] })?;
-    let input = LinkInput { archive: &archive, extra_objects: vec![app], roots, keep, has_symbol_table: true };
+    let input = LinkInput { has_symbol_table: true, ..LinkInput::kernel(&archive, app) };
     for round in 0..5 {
         let start = Instant::now();
         let linked = link(&input)?;

@@ -46,6 +46,12 @@ pub use map::LiveSection;
 /// The 64-bit entry that becomes `e_entry`, as a physical address, when it is defined and live.
 pub const ENTRY_SYMBOL: &str = "linux64_start";
 
+/// What a kernel needs whatever the application: its two entries (64-bit Linux, PVH).
+pub const KERNEL_ROOTS: [&str; 2] = [ENTRY_SYMBOL, "pvh_start32"];
+
+/// The note that monitors find the PVH entry by.
+pub const KERNEL_KEEP: [&str; 1] = [".note.pvh"];
+
 /// What to link.
 #[derive(Debug, Clone, Default)]
 pub struct LinkInput<'a> {
@@ -59,6 +65,19 @@ pub struct LinkInput<'a> {
     pub keep: Vec<String>,
     /// Whether to write `.symtab` (debuggers, back traces).
     pub has_symbol_table: bool,
+}
+
+impl<'a> LinkInput<'a> {
+    /// Returns the input for a kernel: the module archive and the application's object, with [`KERNEL_ROOTS`] and [`KERNEL_KEEP`].
+    pub fn kernel(archive: &'a [u8], app_object: Vec<u8>) -> LinkInput<'a> {
+        LinkInput {
+            archive,
+            extra_objects: vec![app_object],
+            roots: KERNEL_ROOTS.map(str::to_owned).into(),
+            keep: KERNEL_KEEP.map(str::to_owned).into(),
+            has_symbol_table: false,
+        }
+    }
 }
 
 /// A linked kernel.
