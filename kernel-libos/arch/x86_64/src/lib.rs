@@ -10,6 +10,7 @@
 //! | `cpu` | interrupt flag, per-CPU data, features, segment bases |
 //! | `addr`, `paging`, `mmio` | addresses, page tables, device memory |
 //! | `user` | copies that survive bad user addresses |
+//! | `vdso` | the code that programs call for the time |
 //! | `time`, `irq` | clocks and the one-shot timer; interrupt controllers |
 //! | `console`, `power`, `rng`, `io` | serial port, ending the machine, entropy, ports |
 //! | `mem` | memcpy and friends, which the host toolchain's compiler_builtins lacks |
@@ -43,6 +44,7 @@ mod segments;
 pub mod time;
 pub mod trap;
 pub mod user;
+pub mod vdso;
 
 pub use addr::{PAGE_SIZE, PhysAddr, VirtAddr};
 pub use boot::BootInfo;

@@ -34,7 +34,10 @@ pub static CLOCK_WAS_SET: WaitQueue = WaitQueue::new();
 
 /// Nanoseconds since boot; never goes backwards.
 pub fn monotonic_ns() -> u64 {
-    crate::arch::time::monotonic_ns()
+    let now = crate::arch::time::monotonic_ns();
+    // Looking at the clock may have refined its scale.
+    crate::exec::vdso::follow_clock();
+    now
 }
 
 /// Nanoseconds since the epoch (`CLOCK_REALTIME`).
@@ -48,15 +51,23 @@ pub fn wall_offset_ns() -> u64 {
         0 => {
             let offset = crate::arch::time::wall_clock_at_boot_ns().max(1);
             // Whoever is first decides; clock_settime may have been.
-            WALL_OFFSET.compare_exchange(0, offset, Ordering::Relaxed, Ordering::Relaxed).err().unwrap_or(offset)
+            let offset = WALL_OFFSET.compare_exchange(0, offset, Ordering::Relaxed, Ordering::Relaxed).err().unwrap_or(offset);
+            crate::exec::vdso::publish();
+            offset
         }
         offset => offset,
     }
 }
 
+/// As [`wall_offset_ns`], but 0 when nobody has asked for it yet.
+pub fn known_wall_offset_ns() -> u64 {
+    WALL_OFFSET.load(Ordering::Relaxed)
+}
+
 /// Sets the wall clock (clock_settime(2)).
 pub fn set_realtime_ns(now_ns: u64) {
     WALL_OFFSET.store(now_ns.wrapping_sub(monotonic_ns()).max(1), Ordering::Relaxed);
+    crate::exec::vdso::publish();
     CLOCK_WAS_SET.wake_all();
 }
 

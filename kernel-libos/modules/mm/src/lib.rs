@@ -14,6 +14,7 @@ mod lock;
 mod map;
 mod membarrier;
 mod pkey;
+mod remote;
 
 libos_core::module! {
     name: mm,
@@ -37,5 +38,7 @@ libos_core::module! {
         pkey_alloc => pkey::sys_pkey_alloc: partial "as on a processor without protection keys",
         pkey_free => pkey::sys_pkey_free: partial "as on a processor without protection keys",
         pkey_mprotect => pkey::sys_pkey_mprotect: partial "as on a processor without protection keys",
+        process_vm_readv => remote::sys_process_vm_readv,
+        process_vm_writev => remote::sys_process_vm_writev,
     },
 }
