@@ -228,6 +228,27 @@ fn archives_are_unpacked_by_content() {
     }
 }
 
+/// Archives that tools make of several pieces: blocks, concatenated streams, other checks.
+#[test]
+fn archives_in_several_pieces() {
+    let case = case().shell(
+        "seq 200000 > r; tar -cf a.tar r; sum r > /dev/null
+         xz -T2 --block-size=100000 -c a.tar > blocks.xz; xz --check=sha256 -c a.tar > sha.xz; xz --check=none -c a.tar > none.xz; xz --check=crc32 -c a.tar > crc.xz
+         for tool in xz gzip bzip2 'zstd -q'; do (head -c 700000 a.tar | $tool; tail -c +700001 a.tar | $tool) > \"cat.${tool%% *}\"; done; rm a.tar",
+    );
+    let expected = std::fs::read(case.context().join("r")).unwrap();
+    for name in ["blocks.xz", "sha.xz", "none.xz", "crc.xz", "cat.xz", "cat.gzip", "cat.bzip2", "cat.zstd"] {
+        let built = case.run(&format!("FROM scratch\nADD {name} /x/\n")).unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert!(paths(&built) == "/x/ /x/r", "{name}: {}", paths(&built));
+        assert!(text(&built, "/x/r").into_bytes() == expected, "{name}");
+    }
+    // One that is cut off is an error at its word.
+    let cut = std::fs::read(case.context().join("cat.gzip")).unwrap();
+    std::fs::write(case.context().join("cut.tgz"), &cut[..cut.len() - 100]).unwrap();
+    let error = case.error("FROM scratch\nADD cut.tgz /x/\n");
+    assert!(error.contains("error[broken-archive]") && error.contains("2:5"), "{error}");
+}
+
 #[test]
 fn the_same_inputs_give_the_same_tree() {
     let text = "FROM scratch\nCOPY . /x/\nWORKDIR /made\nCOPY <<a /y\nb\na\n";

@@ -14,6 +14,9 @@ const BOMB_BYTES: u64 = 64 << 30;
 /// deflate cannot exceed 1032:1 (RFC 1951: 258 bytes from 2 bits); images full of zeros come near it.
 const BOMB_RATIO: u64 = 1100;
 
+/// What an xz file may ask for: a dictionary can claim 4 GiB, and `xz -9` uses 64 MiB.
+const XZ_MEMORY_KIB: u32 = 1 << 20;
+
 /// A compression format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compression {
@@ -61,12 +64,7 @@ impl Compression {
             Compression::Gzip => io::copy(&mut flate2::read::MultiGzDecoder::new(input), output),
             Compression::Zstd => io::copy(&mut zstd::stream::read::Decoder::new(input)?, output),
             Compression::Bzip2 => io::copy(&mut bzip2::read::MultiBzDecoder::new(input), output),
-            Compression::Xz => {
-                return lzma_rs::xz_decompress(&mut BufReader::new(input), &mut { output }).map_err(|e| match e {
-                    lzma_rs::error::Error::IoError(e) => e,
-                    other => io::Error::new(io::ErrorKind::InvalidData, format!("{other:?}")),
-                });
-            }
+            Compression::Xz => io::copy(&mut lzma_rust2::XzReader::new_mem_limit(BufReader::new(input), true, XZ_MEMORY_KIB), output),
         }
         .map(drop)
     }
