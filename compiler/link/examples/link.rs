@@ -5,18 +5,18 @@
 //! ```
 //!
 //! Writes OUT with a symbol table and OUT.map, and prints figures and time. The application's own object is one without handlers: every system call
-//! goes to `sys_enosys`.
+//! goes to the kernel's ENOSYS answer.
 
 use std::error::Error;
 use std::time::Instant;
 
-use ukc_link::{AppObject, LinkInput, app_object, link};
+use ukc_link::{AppObject, ENOSYS_SYMBOL, LinkInput, app_object, link};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let (Some(archive), Some(out)) = (arguments.next(), arguments.next()) else { return Err("usage: link ARCHIVE OUT".into()) };
     let archive = std::fs::read(archive)?;
-    let app = app_object(&AppObject { handlers: &[], stub: "sys_enosys", module_inits: &[], boot_record: &[] })?;
+    let app = app_object(&AppObject { handlers: &[], stub: ENOSYS_SYMBOL, module_inits: &[], boot_record: &[] })?;
     let input = LinkInput { has_symbol_table: true, ..LinkInput::kernel(&archive, app) };
     for round in 0..5 {
         let start = Instant::now();

@@ -17,12 +17,15 @@ use object::{Architecture, BinaryFormat, Endianness, RelocationFlags, SectionKin
 /// Entries of the dispatch table: x86-64 numbers end below 470 today; the next power of two.
 pub const SYSCALL_TABLE_LEN: u32 = 512;
 
+/// Symbol of the kernel's answer to calls that no module handles.
+pub const ENOSYS_SYMBOL: &str = "ukc_sys_enosys";
+
 /// What the object holds.
 #[derive(Debug, Clone, Copy)]
 pub struct AppObject<'a> {
     /// System call numbers and the symbols of their handlers, in any order.
     pub handlers: &'a [(u32, String)],
-    /// Symbol that all other numbers go to.
+    /// Symbol that all other numbers go to: [`ENOSYS_SYMBOL`].
     pub stub: &'a str,
     /// Symbols of the modules' init functions, in calling order.
     pub module_inits: &'a [String],

@@ -38,7 +38,7 @@ mod reloc;
 mod symbols;
 mod write;
 
-pub use app::{AppObject, AppObjectError, SYSCALL_TABLE_LEN, app_object};
+pub use app::{AppObject, AppObjectError, ENOSYS_SYMBOL, SYSCALL_TABLE_LEN, app_object};
 pub use error::{LinkError, Place, Problem};
 pub use layout::{KERNEL_BASE, PHYSICAL_START, Segment};
 pub use map::LiveSection;
