@@ -290,3 +290,13 @@ pub fn create_pair(family: i32, kind: i32, protocol: i32) -> Result<(Arc<dyn Fil
     let create = FAMILIES.lock().iter().find(|f| f.number == family).map(|f| f.create_pair);
     create.ok_or(Errno::EAFNOSUPPORT)?.ok_or(Errno::EOPNOTSUPP)?(kind, protocol)
 }
+
+/// What fstat(2) reports for a socket without a name in a file system.
+pub fn stat() -> crate::vfs::Stat {
+    crate::vfs::Stat { mode: libos_abi::general::S_IFSOCK | 0o777, ..crate::vfs::Stat::anonymous() }
+}
+
+/// The name of a socket in /proc/self/fd; `id` tells it from others.
+pub fn name(id: usize) -> alloc::string::String {
+    alloc::format!("socket:[{}]", id >> 4 & 0xff_ffff)
+}
