@@ -2,7 +2,8 @@
 
 use alloc::vec::Vec;
 
-use libos_core::start::{self, Network};
+use libos_core::start;
+use ukc_boot_record::Network;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::wire::{IpAddress, IpCidr};
@@ -24,7 +25,7 @@ pub enum Settings {
 
 /// Reads the boot record.
 pub fn settings() -> Settings {
-    match start::network() {
+    match start::boot_record().map_or(Network::None, |record| record.network) {
         Network::None => Settings::None,
         Network::Dhcp => Settings::Dhcp,
         Network::Static { address, prefix_len, gateway } => {
@@ -65,7 +66,6 @@ impl Dhcp {
         match self.sockets.get_mut::<dhcpv4::Socket>(self.handle).poll()? {
             dhcpv4::Event::Deconfigured => Some(Lease { cidr: None, gateway: None }),
             dhcpv4::Event::Configured(config) => {
-                start::set_name_servers(config.dns_servers.iter().map(|v4| core::net::IpAddr::V4(*v4)));
                 Some(Lease { cidr: Some(IpCidr::Ipv4(config.address)), gateway: config.router.map(IpAddress::Ipv4) })
             }
         }

@@ -226,9 +226,8 @@ fn now() -> Instant {
 
 impl Stack {
     fn new() -> Stack {
-        let mut random = [0; 18];
-        libos_core::random::fill(&mut random);
-        let seed = u64::from_ne_bytes(random[..8].try_into().expect("eight bytes"));
+        let random = [libos_core::arch::rng::entropy_mix(), libos_core::arch::rng::entropy_mix()];
+        let seed = random[0];
         let mut loopback = Link::loopback(seed);
         loopback.interface.update_ip_addrs(|addrs| {
             let _ = addrs.push(IpCidr::new(IpAddress::v4(127, 0, 0, 1), 8));
@@ -253,8 +252,8 @@ impl Stack {
             armed: None,
             configured: Arc::new(WaitQueue::new()),
         };
-        stack.tcp_ports.seed(u16::from_ne_bytes([random[8], random[9]]));
-        stack.udp_ports.seed(u16::from_ne_bytes([random[10], random[11]]));
+        stack.tcp_ports.seed(random[1] as u16);
+        stack.udp_ports.seed((random[1] >> 16) as u16);
         if stack.card.is_some() {
             match config::settings() {
                 config::Settings::None => {}
