@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
+use object::{Object as _, ObjectSection as _};
+
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Static code in the top 2 GiB, no red zone because interrupts use the stack, no unwinding, and the baseline instruction set.
@@ -146,30 +148,21 @@ fn collect_objects(libraries: &[PathBuf]) -> Vec<(String, Vec<u8>)> {
     objects
 }
 
-/// Removes debug information, unwind tables and comments.
+/// Blanks debug information, unwind tables and comments, which no kernel is linked from. Blank sections keep their place, so that nothing else in the
+/// object moves, and compress to nothing.
 fn strip(name: &str, object: &[u8]) -> Vec<u8> {
-    let mut builder = object::build::elf::Builder::read(object).unwrap_or_else(|e| panic!("{name}: {e}"));
-    for section in &mut builder.sections {
-        let dropped = [
-            ".debug",
-            ".rela.debug",
-            ".eh_frame",
-            ".rela.eh_frame",
-            ".gcc_except_table",
-            ".rela.gcc_except_table",
-            ".llvmbc",
-            ".llvmcmd",
-            ".comment",
-            ".note.GNU",
-            ".note.gnu",
-        ];
-        if dropped.iter().any(|prefix| section.name.starts_with(prefix.as_bytes())) {
-            section.delete = true;
+    const BLANKED: &[&str] =
+        &[".debug", ".rela.debug", ".eh_frame", ".rela.eh_frame", ".gcc_except_table", ".llvmbc", ".llvmcmd", ".comment"];
+    let file = object::File::parse(object).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut out = object.to_vec();
+    for section in file.sections() {
+        let section_name = section.name().unwrap_or_else(|e| panic!("{name}: {e}"));
+        if let Some((start, len)) = section.file_range()
+            && BLANKED.iter().any(|prefix| section_name.starts_with(prefix))
+        {
+            out[start as usize..(start + len) as usize].fill(0);
         }
     }
-    builder.delete_orphans();
-    let mut out = Vec::new();
-    builder.write(&mut out).unwrap_or_else(|e| panic!("{name}: {e}"));
     out
 }
 

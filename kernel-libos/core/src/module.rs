@@ -61,7 +61,7 @@ macro_rules! module {
             #[cfg(ukc_kernel)]
             const _: () = {
                 #[unsafe(export_name = concat!("ukc_sys_", stringify!($call)))]
-                extern "C" fn handler(frame: &mut $crate::arch::UserFrame) {
+                extern "C" fn __ukc_handler(frame: &mut $crate::arch::UserFrame) {
                     $crate::dispatch::call(&$handler, frame)
                 }
             };
@@ -70,7 +70,8 @@ macro_rules! module {
             #[cfg(ukc_kernel)]
             const _: () = {
                 #[unsafe(export_name = concat!("ukc_init_", stringify!($name)))]
-                extern "C" fn init() {
+                extern "C" fn __ukc_init() {
+                    // Items of a block shadow those outside it: this function must not have the name of what it calls.
                     let init: fn() = $init;
                     init()
                 }

@@ -3,10 +3,10 @@
 use alloc::vec::Vec;
 
 use libos_core::start;
-use ukc_boot_record::Network;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::wire::{IpAddress, IpCidr};
+use ukc_boot_record::Network;
 
 /// What the boot record asks for.
 pub enum Settings {
