@@ -5,7 +5,7 @@
 //! `.dockerignore` excludes. Symbolic links are not followed, so cycles are no trouble. What cannot be read is only remembered: it is an error when
 //! an instruction asks for it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
@@ -33,11 +33,12 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    /// Scans the directory `root`. Its ignore file is `<dockerfile>.dockerignore` if that exists, else `.dockerignore` in the context.
+    /// Opens the directory `root`; [`Context::fill`] then reads it. Its ignore file is `<dockerfile>.dockerignore` if that exists, else
+    /// `.dockerignore` in the context.
     ///
     /// # Errors
     /// Diagnostics for a context that is no readable directory and for an ignore file that is broken.
-    pub fn scan(root: &Path, dockerfile: Option<&Path>, sources: &mut SourceMap) -> Result<Context, Vec<Diagnostic>> {
+    pub fn open(root: &Path, dockerfile: Option<&Path>, sources: &mut SourceMap) -> Result<Context, Vec<Diagnostic>> {
         let shown = root.display();
         let bad = |message: String| vec![Diagnostic::error("bad-context", message)];
         match fs::metadata(root) {
@@ -64,12 +65,15 @@ impl Context {
                 Err(e) => return Err(bad(format!("cannot read `{}`: {e}", path.display()))),
             }
         }
-        let mut scan = Scan {
-            context: Context { tree: Tree::new(), ignore, unreadable: BTreeMap::new(), root: root.to_owned() },
-            inodes: HashMap::new(),
-        };
-        scan.run();
-        Ok(scan.context)
+        Ok(Context { tree: Tree::new(), ignore, unreadable: BTreeMap::new(), root: root.to_owned() })
+    }
+
+    /// Reads the directory into the tree, or only the entries of it that have these names.
+    pub fn fill(mut self, only: Option<&BTreeSet<Vec<u8>>>) -> Context {
+        (self.tree, self.unreadable) = (Tree::new(), BTreeMap::new());
+        let mut scan = Scan { context: self, inodes: HashMap::new() };
+        scan.run(only);
+        scan.context
     }
 
     /// Whether the path (relative, clean) exists on the host, whatever `.dockerignore` says.
@@ -93,7 +97,7 @@ struct Scan {
 }
 
 impl Scan {
-    fn run(&mut self) {
+    fn run(&mut self, only: Option<&BTreeSet<Vec<u8>>>) {
         let root = self.context.root.clone();
         if let Ok(meta) = fs::metadata(&root) {
             self.context.tree.node_mut(Tree::ROOT).meta.mtime = (meta.mtime(), meta.mtime_nsec() as u32);
@@ -116,6 +120,11 @@ impl Scan {
                     Ok(entry) => names.push(entry.file_name().into_vec()),
                     Err(e) => drop(self.context.unreadable.insert(dir.clone(), e.to_string())),
                 }
+            }
+            if dir.is_empty()
+                && let Some(only) = only
+            {
+                names.retain(|name| only.contains(name));
             }
             names.sort();
             let mut node = node;

@@ -139,6 +139,24 @@ fn links_in_the_source() {
     assert_ne!(id("/y/f"), id("/w/f"));
 }
 
+/// Only the entries that sources name are read; links that lead to others must not notice.
+#[test]
+fn links_between_entries_of_the_context() {
+    let case = case()
+        .files("app/f other/g top")
+        .shell("ln -s ../other app/away; ln -s app link; ln -s /other/g app/abs; mkdir self; ln -s here self/l; : > self/here");
+    let text_at = |copy: &str, path: &str| text(&case.built(&format!("FROM scratch\n{copy}\n")), path);
+    assert_eq!(text_at("COPY app/away/g /x", "/x"), "other/g");
+    assert_eq!(text_at("COPY app/abs /x", "/x"), "other/g");
+    assert_eq!(text_at("COPY app/a* /x/", "/x/g"), "other/g");
+    assert_eq!(text_at("COPY link/f /x", "/x"), "app/f");
+    assert_eq!(text_at("COPY --parents app/./f top /x/", "/x/top"), "top");
+    assert_eq!(text_at("COPY self/l /x", "/x"), "");
+    assert!(case.error("FROM scratch\nCOPY tpo /\n").contains("did you mean `top`?"));
+    // Sources of different steps count together.
+    assert_eq!(text_at("COPY app/f /x\nCOPY top /y", "/y"), "top");
+}
+
 #[test]
 fn links_in_the_destination() {
     let mut tree = Tree::new();

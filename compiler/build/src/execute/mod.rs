@@ -2,6 +2,7 @@
 
 mod archive;
 mod source;
+mod wanted;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -12,11 +13,12 @@ use ukc_rootfs::{Content, Kind, Meta, Node, NodeId, Origin, ResolveError, Tree, 
 
 use crate::context::Context;
 use crate::copy::{Conflict, Rules, Select, copy};
-use crate::graph::{CopyOp, CopySource, Op, StepId};
+use crate::graph::{CopyOp, CopySource, Graph, Op, StepId};
 use crate::ignore::Matcher;
 use crate::lower::{Lowered, image_problem, user_problem};
 use crate::options::ContextSource;
 use crate::{Built, Options, pattern};
+use wanted::{fill, wanted};
 
 /// Executes a graph and returns the target's tree.
 ///
@@ -28,8 +30,16 @@ pub fn execute(lowered: Lowered, sources: &mut SourceMap, options: &Options, sto
     let mut uses = vec![0u32; graph.steps.len()];
     graph.steps.iter().flat_map(|s| s.op.inputs()).for_each(|id| uses[id.0 as usize] += 1);
     uses[graph.result.0 as usize] += 1;
-    let mut run =
-        Run { sources, options, store, trees: BTreeMap::new(), uses, problems: diagnostics, date: (options.epoch().unwrap_or(0), 0) };
+    let mut run = Run {
+        graph: &graph,
+        sources,
+        options,
+        store,
+        trees: BTreeMap::new(),
+        uses,
+        problems: diagnostics,
+        date: (options.epoch().unwrap_or(0), 0),
+    };
     for (n, step) in graph.steps.iter().enumerate() {
         let id = StepId(n as u32);
         // Lowering makes a step for every reference; one that nothing uses was the base of a broken stage.
@@ -69,6 +79,7 @@ struct Output {
 }
 
 struct Run<'a> {
+    graph: &'a Graph,
     sources: &'a mut SourceMap,
     options: &'a Options,
     store: &'a Store,
@@ -96,7 +107,7 @@ impl Run<'_> {
                 let tree = image.tree(Some(*origin), self.store).map_err(|e| vec![image_problem(&e, span)]);
                 tree.map(|tree| (tree, None, false))
             }
-            Op::Context { named, origin, .. } => self.context(*named, *origin, span).map(|c| (c.tree.clone(), Some(Rc::new(c)), false)),
+            Op::Context { named, origin, .. } => self.context(id, *named, *origin, span).map(|c| (c.tree.clone(), Some(Rc::new(c)), false)),
             Op::Workdir { base, path, user, origin } => {
                 let base = self.take(*base);
                 let mut tree = Rc::unwrap_or_clone(base.tree);
@@ -115,17 +126,18 @@ impl Run<'_> {
         self.trees.insert(id, Output { tree: Rc::new(tree), context, is_broken });
     }
 
-    fn context(&mut self, named: Option<usize>, origin: Origin, span: Span) -> Result<Context, Vec<Diagnostic>> {
+    fn context(&mut self, id: StepId, named: Option<usize>, origin: Origin, span: Span) -> Result<Context, Vec<Diagnostic>> {
         let scanned = match named.map(|n| &self.options.named_contexts[n].source) {
-            None => Context::scan(&self.options.context, self.options.dockerfile.as_deref(), self.sources),
-            Some(ContextSource::Dir(dir)) => Context::scan(dir, None, self.sources),
+            None => Context::open(&self.options.context, self.options.dockerfile.as_deref(), self.sources),
+            Some(ContextSource::Dir(dir)) => Context::open(dir, None, self.sources),
             Some(ContextSource::Layout(_)) => unreachable!("layouts are images"),
         };
-        let mut context = scanned.map_err(|mut problems| {
+        let context = scanned.map_err(|mut problems| {
             // What is wrong with the directory itself is shown where it is asked for.
             problems.iter_mut().filter(|d| d.labels.is_empty()).for_each(|d| *d = d.clone().at(span, ""));
             problems
         })?;
+        let mut context = fill(context, wanted(self.graph, id));
         for n in 0..context.tree.len() {
             context.tree.node_mut(NodeId(n as u32)).origin = Some(origin);
         }
