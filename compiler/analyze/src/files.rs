@@ -72,7 +72,7 @@ impl ElfFile {
         let dynamic = elf.dynamic()?;
         let mut out = ElfFile {
             interpreter: elf.interpreter().map(<[u8]>::to_vec),
-            is_go: elf.section(b".gopclntab").or(elf.section(b".data.rel.ro.gopclntab")).is_some(),
+            is_go: [&b".gopclntab"[..], b".data.rel.ro.gopclntab", b".note.go.buildid"].iter().any(|n| elf.section(n).is_some()),
             has_writable_code: elf.has_writable_code(),
             wants_executable_stack: elf.wants_executable_stack(),
             is_dynamic: dynamic.is_some(),

@@ -9,8 +9,8 @@
 //! functab: since 1.18 pairs of u32 (start - text start, offset of the function's record in functab), before pairs of u64
 //! ```
 
-use crate::Elf;
 use crate::bytes::{cstr_at, u32_at, u64_at};
+use crate::{Elf, r_x86_64};
 
 /// A function of a Go program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,21 +29,19 @@ impl<'d> Elf<'d> {
         [&b".gopclntab"[..], b".data.rel.ro.gopclntab"]
             .iter()
             .find_map(|name| self.section(name))
-            .and_then(|s| self.section_bytes(s))
-            .and_then(|table| self.parse_pclntab(table))
+            .and_then(|s| self.parse_pclntab(self.section_bytes(s)?, s.vaddr))
             .unwrap_or_default()
     }
 
-    fn parse_pclntab(&self, table: &'d [u8]) -> Option<Vec<GoFunction<'d>>> {
+    fn parse_pclntab(&self, table: &'d [u8], vaddr: u64) -> Option<Vec<GoFunction<'d>>> {
         if *table.get(7)? != 8 {
             return None;
         }
         let word = |i: usize| u64_at(table, 8 + 8 * i);
         let count = usize::try_from(word(0)?).ok()?;
         let (text, names, functab, wide) = match u32_at(table, 0)? {
-            // In a position-independent program the start of text is a relocation, the file has 0.
             0xffff_fff0 | 0xffff_fff1 => {
-                (word(2).filter(|&t| t != 0).or(self.section(b".text").map(|s| s.vaddr))?, word(3)?, word(7)?, false)
+                (word(2).filter(|&t| t != 0).or_else(|| self.relocated_text(vaddr + 24))?, word(3)?, word(7)?, false)
             }
             0xffff_fffa => (0, word(2)?, word(6)?, true),
             _ => return None,
@@ -68,5 +66,18 @@ impl<'d> Elf<'d> {
             }
         }
         Some(out)
+    }
+
+    /// In a position-independent program the start of text is a relocation and the file has 0. Where no relocation tells, it is the start of `.text`, as
+    /// Go's own linker lays programs out (C code linked in by others comes before it).
+    fn relocated_text(&self, field: u64) -> Option<u64> {
+        let dynamic = self.dynamic().ok()?;
+        let mut found = None;
+        self.relocations(dynamic.as_ref(), &mut |r| {
+            if r.vaddr == field && r.kind == r_x86_64::RELATIVE {
+                found = Some(r.addend as u64);
+            }
+        });
+        found.or_else(|| self.section(b".text").map(|s| s.vaddr))
     }
 }

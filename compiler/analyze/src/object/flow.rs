@@ -186,6 +186,10 @@ fn compared(ins: &Instruction) -> Option<(Register, u64)> {
     }
 }
 
+/// How the names of Go's functions that do not return begin. They end in loops over the goroutine's deferred calls, which nothing shows to be endless.
+const GO_PANICS: [&str; 6] =
+    ["runtime.gopanic", "runtime.goPanic", "runtime.panic", "runtime.throw", "runtime.fatal", "runtime.unreachableMethod"];
+
 /// How many instructions of a callee are looked at, and how deep, to see whether it returns.
 const RETURNS_BUDGET: usize = 4000;
 
@@ -200,7 +204,8 @@ fn function_returns(image: &Image<'_>, at: u64, depth: u32) -> bool {
     }
     // Also the answer for a recursive call while it is being worked out.
     image.returns.borrow_mut().insert(at, true);
-    let result = image.name_at(at).is_none_or(|n| !NORETURN.contains(&n.as_str())) && finds_return(image, at, depth).unwrap_or(true);
+    let ends = |n: &str| NORETURN.contains(&n) || GO_PANICS.iter().any(|p| n.starts_with(p)) && !n.starts_with("runtime.panicCheck");
+    let result = image.name_at(at).is_none_or(|n| !ends(&n)) && finds_return(image, at, depth).unwrap_or(true);
     image.returns.borrow_mut().insert(at, result);
     result
 }

@@ -139,7 +139,7 @@ impl<'d> Image<'d> {
             dynsym,
             names,
             labels,
-            is_go: !go.is_empty(),
+            is_go: !go.is_empty() || elf.section(b".note.go.buildid").is_some(),
             untouched: RefCell::default(),
             returns: RefCell::default(),
             is_covered: false,

@@ -21,7 +21,9 @@ pub fn recognise(image: &Image<'_>, at: u64, before: &[Instruction]) -> Option<P
         // runtime.runPerThreadSyscall repeats, on every thread, the call that syscall.AllThreadsSyscall made on its own (with a number that is
         // resolved there), so it adds none.
         let name = image.name_at(at).unwrap_or_default();
-        return (name == "runtime.runPerThreadSyscall").then_some(Pattern { name: "go-all-threads", numbers: &[] });
+        if name == "runtime.runPerThreadSyscall" {
+            return Some(Pattern { name: "go-all-threads", numbers: &[] });
+        }
     }
     // The `syscall` functions of perl and ruby pass on a number that a script gives. Scripts are looked at as scripts (see `script`); that every
     // interpreter could make every call would be true and useless.

@@ -342,6 +342,8 @@ impl Resolver<'_, '_> {
 
     fn finish(mut self) -> Summary {
         let numbers = std::mem::take(&mut self.numbers);
+        // A way that only dead code takes says nothing against the ways that were found.
+        self.dropped.retain(|at, _| !numbers.iter().any(|((a, _), n)| a == at && !n.is_empty()));
         let mut sites: Vec<Site> = numbers
             .into_iter()
             .filter(|(_, numbers)| !numbers.is_empty())
