@@ -194,6 +194,13 @@ impl Graph {
         &self.steps[id.0 as usize]
     }
 
+    /// Returns for each step how many others take its tree, the result's user among them; a step with 0 is not executed.
+    pub fn uses(&self) -> Vec<u32> {
+        let mut uses = vec![0; self.steps.len()];
+        self.steps.iter().flat_map(|s| s.op.inputs()).chain([self.result]).for_each(|id| uses[id.0 as usize] += 1);
+        uses
+    }
+
     /// Adds a step and gives it its key.
     pub(crate) fn add(&mut self, op: Op, span: Span) -> StepId {
         let text = op.describe(&|id| self.step(id).key.0.iter().map(|b| format!("{b:02x}")).collect());

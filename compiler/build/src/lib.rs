@@ -28,7 +28,7 @@ use ukc_dockerfile::Parsed;
 use ukc_oci::{History, Store};
 use ukc_rootfs::{ImageConfig, Tree};
 
-pub use execute::execute;
+pub use execute::{execute, execute_observed};
 pub use graph::{Graph, Key, Op, Step, StepId};
 pub use ignore::{BadPattern, Matcher};
 pub use lower::{Lowered, lower};

@@ -14,22 +14,22 @@ use ukc_image_json::Digest;
 const QUEUE: usize = 8;
 
 /// Passes bytes on and hashes those that were taken.
-#[derive(Debug)]
-pub(crate) struct HashingWriter<W> {
+pub(crate) struct HashingWriter<'a, W> {
     out: W,
+    is_cancelled: &'a dyn Fn() -> bool,
     queue: SyncSender<Vec<u8>>,
     worker: JoinHandle<Digest>,
 }
 
-impl<W: Write> HashingWriter<W> {
-    pub fn new(out: W) -> HashingWriter<W> {
+impl<'a, W: Write> HashingWriter<'a, W> {
+    pub fn new(out: W, is_cancelled: &'a dyn Fn() -> bool) -> HashingWriter<'a, W> {
         let (queue, buffers) = sync_channel::<Vec<u8>>(QUEUE);
         let worker = std::thread::spawn(move || {
             let mut hash = Sha256::new();
             buffers.iter().for_each(|bytes| hash.update(bytes));
             Digest::from_sha256(&hash.finalize().into())
         });
-        HashingWriter { out, queue, worker }
+        HashingWriter { out, is_cancelled, queue, worker }
     }
 
     /// Waits for the rest to be hashed.
@@ -42,8 +42,12 @@ impl<W: Write> HashingWriter<W> {
     }
 }
 
-impl<W: Write> Write for HashingWriter<W> {
+impl<W: Write> Write for HashingWriter<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.is_cancelled)() {
+            // Not `Interrupted`, which callers try again.
+            return Err(io::Error::other("interrupted"));
+        }
         let n = self.out.write(bytes)?;
         self.queue.send(bytes[..n].to_vec()).map_err(|_| gone())?;
         Ok(n)

@@ -49,12 +49,20 @@ pub struct Parts<'a> {
 /// # Errors
 /// [`ImageError`]; nothing has changed then, at `dir` or beside it.
 pub fn write(dir: &Path, parts: &Parts<'_>, facts: Image) -> Result<Image, ImageError> {
+    write_unless(dir, parts, facts, &|| false)
+}
+
+/// As [`write()`], but gives up as soon as `is_cancelled` answers `true`; it is asked for every block that is written.
+///
+/// # Errors
+/// As [`write()`], and [`ImageError::Write`] after giving up.
+pub fn write_unless(dir: &Path, parts: &Parts<'_>, facts: Image, is_cancelled: &dyn Fn() -> bool) -> Result<Image, ImageError> {
     let target = directory::Replacement::new(dir)?;
     let mut image = facts;
     image.artefacts.clear();
     image.artefacts.push(small(target.path(), ArtefactKind::Kernel, KERNEL_NAME, parts.kernel)?);
     image.kernel.len_bytes = parts.kernel.len() as u64;
-    let (rootfs, written) = rootfs(target.path(), parts)?;
+    let (rootfs, written) = rootfs(target.path(), parts, is_cancelled)?;
     image.artefacts.push(rootfs);
     image.files = Files { count: written.inodes, len_bytes: written.data_bytes };
     if let Some(map) = parts.map {
@@ -65,11 +73,11 @@ pub fn write(dir: &Path, parts: &Parts<'_>, facts: Image) -> Result<Image, Image
     Ok(image)
 }
 
-fn rootfs(dir: &Path, parts: &Parts<'_>) -> Result<(Artefact, ext4::Written), ImageError> {
+fn rootfs(dir: &Path, parts: &Parts<'_>, is_cancelled: &dyn Fn() -> bool) -> Result<(Artefact, ext4::Written), ImageError> {
     let path = dir.join(ROOTFS_NAME);
     let failed = |source| ImageError::Write { path: path.clone(), source };
     let file = File::create_new(&path).map_err(failed)?;
-    let mut out = hash::HashingWriter::new(&file);
+    let mut out = hash::HashingWriter::new(&file, is_cancelled);
     let written = ext4::write(parts.tree, parts.options, &mut out)?;
     let digest = out.finish().map_err(failed)?;
     file.sync_all().map_err(failed)?;

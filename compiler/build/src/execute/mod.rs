@@ -13,7 +13,7 @@ use ukc_rootfs::{Content, Kind, Meta, Node, NodeId, Origin, ResolveError, Tree, 
 
 use crate::context::Context;
 use crate::copy::{Conflict, Rules, Select, copy};
-use crate::graph::{CopyOp, CopySource, Graph, Op, StepId};
+use crate::graph::{CopyOp, CopySource, Graph, Op, Step, StepId};
 use crate::ignore::Matcher;
 use crate::lower::{Lowered, image_problem, user_problem};
 use crate::options::ContextSource;
@@ -26,10 +26,22 @@ use wanted::{fill, wanted};
 /// Everything that went wrong, with the warnings of `lowered` before it. Steps that build on a failed one still run as far as that makes sense, so
 /// that independent mistakes are all reported.
 pub fn execute(lowered: Lowered, sources: &mut SourceMap, options: &Options, store: &Store) -> Result<Built, Vec<Diagnostic>> {
+    execute_observed(lowered, sources, options, store, &mut |_| true)
+}
+
+/// As [`execute`], and calls `begin` before each step that is executed; when it answers `false`, the build is given up.
+///
+/// # Errors
+/// As [`execute`]; a build that was given up has the error `interrupted`.
+pub fn execute_observed(
+    lowered: Lowered,
+    sources: &mut SourceMap,
+    options: &Options,
+    store: &Store,
+    begin: &mut dyn FnMut(&Step) -> bool,
+) -> Result<Built, Vec<Diagnostic>> {
     let Lowered { graph, diagnostics } = lowered;
-    let mut uses = vec![0u32; graph.steps.len()];
-    graph.steps.iter().flat_map(|s| s.op.inputs()).for_each(|id| uses[id.0 as usize] += 1);
-    uses[graph.result.0 as usize] += 1;
+    let uses = graph.uses();
     let mut run = Run {
         graph: &graph,
         sources,
@@ -44,6 +56,10 @@ pub fn execute(lowered: Lowered, sources: &mut SourceMap, options: &Options, sto
         let id = StepId(n as u32);
         // Lowering makes a step for every reference; one that nothing uses was the base of a broken stage.
         if run.uses[n] > 0 {
+            if !begin(step) {
+                run.problems.push(Diagnostic::error("interrupted", "the build was interrupted"));
+                return Err(run.problems);
+            }
             run.step(id, &step.op, step.span);
         }
     }
