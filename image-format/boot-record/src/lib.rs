@@ -25,12 +25,16 @@ extern crate alloc;
 
 #[cfg(feature = "alloc")]
 mod build;
+#[cfg(feature = "alloc")]
+mod command_line;
 mod read;
 pub mod tag;
 mod value;
 
 #[cfg(feature = "alloc")]
 pub use build::BootRecordBuilder;
+#[cfg(feature = "alloc")]
+pub use command_line::CommandLine;
 pub use read::{BootRecord, Error};
 pub use value::{Flags, Mount, MountFlags, MountSource, Network, Port, Protocol};
 

@@ -27,7 +27,7 @@ pub struct Image {
     pub ports: Vec<Port>,
     /// Paths that hold data to keep (`VOLUME`).
     pub volumes: Vec<String>,
-    /// Least memory that the guest boots and runs in.
+    /// Least memory that the guest boots and runs in, beside the root file system when that lies in memory.
     pub memory_floor_bytes: u64,
     /// What the image was made from.
     pub inputs: Vec<Input>,
@@ -42,6 +42,9 @@ pub struct Program {
     pub path: String,
     /// Arguments, `argv[0]` first.
     pub argv: Vec<String>,
+    /// Index in `argv` of the first word that `CMD` gave: arguments given at run replace it and those behind it.
+    #[serde(default)]
+    pub command_at: usize,
     /// Environment, each `NAME=value`, in order.
     pub env: Vec<String>,
     /// Working directory, absolute.

@@ -15,6 +15,7 @@ fn sample() -> Image {
         program: Program {
             path: "/bin/server".to_owned(),
             argv: vec!["server".to_owned(), "--port=8080".to_owned()],
+            command_at: 1,
             env: vec!["PATH=/bin".to_owned()],
             cwd: "/srv".to_owned(),
             user: User { name: "www".to_owned(), uid: 33, gid: 33, groups: vec![4] },
