@@ -1,2 +1,44 @@
-//! The `ukc` binary.
-fn main() {}
+//! The `ukc` binary: flags, terminal output, exit status; no logic of its own.
+//!
+//! Results go to standard output, progress and messages to standard error. Exit status: 0 done, 1 the build or command failed, 2 usage, 130 interrupted;
+//! `ukc run` passes the program's, and has 125 for its own failures.
+#![forbid(unsafe_code)]
+
+mod args;
+mod build;
+mod image_commands;
+mod interrupt;
+mod launch;
+mod places;
+mod progress;
+mod report;
+mod run;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use report::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Build(args) => build::command(*args),
+        Command::Run(args) => run::command(*args),
+        Command::Images(args) => image_commands::images(&args),
+        Command::Rm(args) => image_commands::rm(&args),
+        Command::Prune => image_commands::prune(),
+        Command::Inspect(args) => image_commands::inspect(&args),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(Failure { status, message }) => {
+            if !message.is_empty() {
+                report::error(&message);
+            }
+            ExitCode::from(status)
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The flags, as clap sees them. Names and meanings follow `docker build` and `docker run`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ukc_driver::Stage;
+
+const BUILD_EXAMPLES: &str = "\
+Examples:
+  ukc build .                                  build the Dockerfile of this directory into the local store
+  ukc build -t app -f deploy/Dockerfile .      with a name and another Dockerfile
+  ukc build -o out .                           write out/kernel.elf, out/rootfs.ext4 and out/image.json
+  ukc build --build-context debian:12=oci-layout://base:12 .
+                                               take the image debian:12 from an OCI layout
+  ukc build --emit plan .                      print which kernel modules the image would get, and why";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  ukc run .                                    build the Dockerfile of this directory and boot it
+  ukc run -p 8080:80 app                       boot an image of the local store; its port 80 is ours at 127.0.0.1:8080
+  ukc run out                                  boot an image directory that `ukc build -o out` wrote
+  ukc run -e MODE=test app -- --verbose        set a variable and replace CMD
+  ukc run --trace app                          print every system call on the console
+
+The program's exit status becomes ours; 125 means that ukc itself failed, 126 and 127 that the program could not be started.";
+
+/// Compiles a Dockerfile into a bootable virtual machine image with one application and the operating system it uses.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ukc",
+    version,
+    max_term_width = 120,
+    after_help = "`ukc COMMAND --help` has examples. ukc sends nothing anywhere: there is no telemetry."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a Dockerfile
+    #[command(after_help = BUILD_EXAMPLES)]
+    Build(Box<BuildArgs>),
+    /// Boot an image, or build a directory and boot that
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// List the images of the local store
+    #[command(visible_alias = "ls")]
+    Images(ImagesArgs),
+    /// Remove images from the local store, by name or id
+    Rm(RmArgs),
+    /// Remove the images that have no name
+    Prune,
+    /// Print everything that is known about an image, as JSON
+    Inspect(InspectArgs),
+}
+
+/// What says how to build; `run` takes it too.
+#[derive(Debug, Args)]
+pub struct Source {
+    /// The Dockerfile, relative to the current directory; `-` reads standard input [default: PATH/Dockerfile, then PATH/Containerfile]
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Stage to build, by name or number [default: the last one]
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Value of an ARG; without one, the environment's
+    #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
+    pub build_args: Vec<String>,
+    /// Directory or OCI layout that stands for an image, a stage or a name in the Dockerfile
+    #[arg(long = "build-context", value_name = "NAME=DIR|oci-layout://DIR[:TAG]")]
+    pub build_contexts: Vec<String>,
+    /// Label of the image
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub labels: Vec<String>,
+    /// Platform of base images; ukc makes linux/amd64 images
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<String>,
+    /// How to show progress on standard error
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub progress: Option<ProgressMode>,
+    /// Link this system call into the kernel though the analysis did not find it
+    #[arg(long = "syscall", value_name = "NAME")]
+    pub syscalls: Vec<String>,
+    /// Link this kernel module though nothing asks for it
+    #[arg(long = "module", value_name = "NAME")]
+    pub modules: Vec<String>,
+    #[command(flatten)]
+    pub ignored: Ignored,
+}
+
+/// Flags of `docker build` without a meaning here; each is mentioned once.
+#[derive(Debug, Args)]
+pub struct Ignored {
+    #[arg(long, hide = true)]
+    pub no_cache: bool,
+    #[arg(long, hide = true)]
+    pub pull: bool,
+    #[arg(long, hide = true)]
+    pub load: bool,
+    #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub rm: Option<String>,
+    #[arg(long, hide = true)]
+    pub force_rm: bool,
+    #[arg(long, hide = true)]
+    pub shm_size: Option<String>,
+    #[arg(long, hide = true)]
+    pub memory_swap: Option<String>,
+    #[arg(long, hide = true)]
+    pub cpu_shares: Option<String>,
+    #[arg(long, hide = true)]
+    pub cpuset_cpus: Option<String>,
+    #[arg(long, hide = true)]
+    pub ulimit: Vec<String>,
+    #[arg(long, hide = true)]
+    pub cgroup_parent: Option<String>,
+    #[arg(long, hide = true)]
+    pub isolation: Option<String>,
+    #[arg(long, hide = true)]
+    pub provenance: Option<String>,
+    #[arg(long, hide = true)]
+    pub sbom: Option<String>,
+}
+
+impl Ignored {
+    /// Returns the flags that were given, as the user wrote them.
+    pub fn given(&self) -> Vec<&'static str> {
+        [
+            ("--no-cache", self.no_cache),
+            ("--pull", self.pull),
+            ("--load", self.load),
+            ("--rm", self.rm.is_some()),
+            ("--force-rm", self.force_rm),
+            ("--shm-size", self.shm_size.is_some()),
+            ("--memory-swap", self.memory_swap.is_some()),
+            ("--cpu-shares", self.cpu_shares.is_some()),
+            ("--cpuset-cpus", self.cpuset_cpus.is_some()),
+            ("--ulimit", !self.ulimit.is_empty()),
+            ("--cgroup-parent", self.cgroup_parent.is_some()),
+            ("--isolation", self.isolation.is_some()),
+            ("--provenance", self.provenance.is_some()),
+            ("--sbom", self.sbom.is_some()),
+        ]
+        .into_iter()
+        .filter(|(_, is_given)| *is_given)
+        .map(|(name, _)| name)
+        .collect()
+    }
+}
+
+/// See `--progress`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProgressMode {
+    /// Bars on a terminal, lines elsewhere
+    Auto,
+    /// One line per step
+    Plain,
+    /// Bars
+    Tty,
+    /// Nothing
+    Quiet,
+}
+
+#[derive(Debug, Args)]
+pub struct BuildArgs {
+    /// Directory with the files that the Dockerfile copies; `-` reads a Dockerfile from standard input and has no files
+    #[arg(value_name = "PATH")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub source: Source,
+    /// Name of the image in the local store
+    #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
+    pub tags: Vec<String>,
+    /// Write the image to this directory instead of the local store
+    #[arg(short = 'o', long = "output", value_name = "DIR")]
+    pub output: Option<PathBuf>,
+    /// Print the text form of a stage, and go no further than the last one asked for
+    #[arg(long = "emit", value_name = "ast|graph|rootfs|facts|plan|map|image")]
+    pub emit: Vec<Stage>,
+    /// Print only the image's id, and no progress
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Only check the Dockerfile; warnings count as errors
+    #[arg(long)]
+    pub check: bool,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    #[arg(long, short = 'm', hide = true)]
+    pub memory: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Image in the local store, image directory, or directory to build
+    #[arg(value_name = "NAME|PATH")]
+    pub image: String,
+    #[command(flatten)]
+    pub source: Source,
+    /// Let a port of this machine lead to one of the guest [default address: 127.0.0.1]
+    #[arg(short = 'p', long = "publish", value_name = "[ADDR:]HOST:GUEST[/udp]")]
+    pub publish: Vec<String>,
+    /// Set a variable; without a value, to that of the environment
+    #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
+    pub env: Vec<String>,
+    /// Connect standard input to the console
+    #[arg(short = 'i', long)]
+    pub interactive: bool,
+    /// Memory of the machine, as 64m or 1g [default: what the image needs, and room to work]
+    #[arg(short = 'm', long, value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Processors of the machine
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub cpus: u32,
+    /// Load the root file system to memory before boot [default]
+    #[arg(long, conflicts_with = "disk")]
+    pub initrd: bool,
+    /// Attach the root file system as a disk
+    #[arg(long)]
+    pub disk: bool,
+    /// Board that QEMU emulates
+    #[arg(long, value_enum, default_value = "microvm")]
+    pub machine: Machine,
+    /// Print the program's system calls on the console
+    #[arg(long)]
+    pub trace: bool,
+    /// No progress and no remarks, only the program's output and errors
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Print QEMU's command line and do not start it
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Arguments for the program, in place of CMD
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+/// See `--machine`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Machine {
+    Microvm,
+    Pc,
+    Q35,
+}
+
+#[derive(Debug, Args)]
+pub struct ImagesArgs {
+    /// Print only ids
+    #[arg(short = 'q', long)]
+    pub quiet: bool,
+    /// Print a JSON array with all that is known
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct RmArgs {
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<String>,
+    /// Remove an image with all its names
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// Image in the local store, or image directory
+    #[arg(value_name = "NAME|PATH")]
+    pub image: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_flags_fit_together() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,21 @@
+//! Where ukc keeps things (XDG Base Directory Specification).
+
+use std::path::PathBuf;
+
+use crate::report::Failure;
+
+/// Returns the directory for what can be made again: blobs, summaries of the analysis.
+pub fn cache() -> Result<PathBuf, Failure> {
+    directory("XDG_CACHE_HOME", ".cache")
+}
+
+/// Returns the directory for images.
+pub fn data() -> Result<PathBuf, Failure> {
+    directory("XDG_DATA_HOME", ".local/share")
+}
+
+fn directory(variable: &str, below_home: &str) -> Result<PathBuf, Failure> {
+    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    let base = absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)));
+    base.map(|b| b.join("ukc")).ok_or_else(|| Failure::new(format!("neither {variable} nor HOME says where to keep files")))
+}

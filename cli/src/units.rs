@@ -1,0 +1,84 @@
+//! Sizes and times for people, and sizes from people.
+
+use std::time::Duration;
+
+/// Returns `84 kB`, `1.2 MB`: powers of 1000, three digits at most.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 999.5 && unit + 1 < UNITS.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 || value >= 9.95 { format!("{value:.0} {}", UNITS[unit]) } else { format!("{value:.1} {}", UNITS[unit]) }
+}
+
+/// Returns `0.3 s`, `12 s`, `2 min 5 s`.
+pub fn duration(time: Duration) -> String {
+    let seconds = time.as_secs_f64();
+    if seconds < 9.95 {
+        format!("{seconds:.1} s")
+    } else if seconds < 59.5 {
+        format!("{seconds:.0} s")
+    } else {
+        let whole = seconds.round() as u64;
+        format!("{} min {} s", whole / 60, whole % 60)
+    }
+}
+
+/// Parses a size as `docker run --memory` does: `64m`, `1g`, `512k`, bytes without a unit; powers of 1024.
+pub fn parse_size(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches("ib").trim_end_matches('b');
+    let (number, shift) = match digits.as_bytes().last()? {
+        b'k' => (&digits[..digits.len() - 1], 10),
+        b'm' => (&digits[..digits.len() - 1], 20),
+        b'g' => (&digits[..digits.len() - 1], 30),
+        _ => (digits, 0),
+    };
+    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (84_123, "84 kB"),
+            (999_499, "999 kB"),
+            (999_600, "1.0 MB"),
+            (1_234_567, "1.2 MB"),
+        ] {
+            assert_eq!(size(bytes), expected, "{bytes}");
+        }
+        for (text, expected) in [
+            ("64m", Some(64 << 20)),
+            ("1G", Some(1 << 30)),
+            ("512KiB", Some(512 << 10)),
+            ("4096", Some(4096)),
+            ("10b", Some(10)),
+            ("16MB", Some(16 << 20)),
+        ] {
+            assert_eq!(parse_size(text), expected, "{text}");
+        }
+        for bad in ["", "m", "-1m", "1.5g", "1t", "64 m", "99999999999999999999", "99999999999g"] {
+            assert_eq!(parse_size(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn durations() {
+        for (millis, expected) in [(0, "0.0 s"), (1240, "1.2 s"), (9960, "10 s"), (59_600, "1 min 0 s"), (125_000, "2 min 5 s")] {
+            assert_eq!(duration(Duration::from_millis(millis)), expected);
+        }
+    }
+}
