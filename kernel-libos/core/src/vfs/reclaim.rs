@@ -2,6 +2,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::sync::SpinLock;
 
@@ -16,6 +17,10 @@ static CACHES: SpinLock<Vec<Weak<dyn Reclaim>>> = SpinLock::new(Vec::new());
 
 /// Adds a cache for as long as it lives.
 pub fn register(cache: &Arc<dyn Reclaim>) {
+    static HOOKED: AtomicBool = AtomicBool::new(false);
+    if !HOOKED.swap(true, Ordering::Relaxed) {
+        crate::mm::frame::register_shrinker(reclaim);
+    }
     let mut caches = CACHES.lock();
     caches.retain(|c| c.strong_count() > 0);
     caches.push(Arc::downgrade(cache));

@@ -242,6 +242,10 @@ impl PageSource for Ext4Inode {
         self.cache.page(&self.fs.geometry, &self.node, index)
     }
 
+    fn cached(&self, first: u64, count: usize, give: &mut dyn FnMut(u64, Frame)) {
+        self.cache.cached(&self.fs.geometry, &self.node, first, count, give);
+    }
+
     fn len_bytes(&self) -> u64 {
         self.node.size
     }

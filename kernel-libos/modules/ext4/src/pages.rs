@@ -64,6 +64,18 @@ impl Cache {
         Ok(self.keep(index, frame))
     }
 
+    /// Hands out the pages of a range that need no reading; see `PageSource::cached`.
+    pub fn cached(&self, fs: &Geometry, node: &Node, first: u64, count: usize, give: &mut dyn FnMut(u64, Frame)) {
+        let whole_pages = node.size / PAGE;
+        for index in first..first.saturating_add(count as u64).min(whole_pages) {
+            let frame = self.state.lock().frames.get(&index).cloned();
+            let in_ram = || if fs.volume.is_in_ram() { in_place(fs, node, index * PAGE).ok().flatten() } else { None };
+            if let Some(frame) = frame.or_else(in_ram) {
+                give(index, frame);
+            }
+        }
+    }
+
     fn keep(&self, index: u64, frame: Frame) -> Frame {
         // Another task may have read it at the same time; all must see one frame.
         self.state.lock().frames.entry(index).or_insert(frame).clone()

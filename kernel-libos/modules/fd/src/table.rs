@@ -34,10 +34,7 @@ pub fn sys_close_range(task: &Task, first: u32, last: u32, flags: CloseRangeFlag
         return Err(Errno::EINVAL);
     }
     if flags.contains(CloseRangeFlags::UNSHARE) {
-        // A table that others use would have to be copied first. `files` here and the task hold one reference each.
-        if Arc::strong_count(&task.files()) > 2 {
-            return Err(Errno::EINVAL);
-        }
+        task.set_files(Arc::new(task.files().duplicate()));
     }
     let files = task.files();
     let range = first as i64..=last as i64;

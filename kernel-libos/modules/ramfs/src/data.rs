@@ -9,7 +9,7 @@ use core::sync::atomic::Ordering;
 use libos_core::abi::general as linux;
 use libos_core::file::{FileOps, OpenFile, OpenFlags};
 use libos_core::io::{IoDst, IoSrc};
-use libos_core::mm::{Frame, PAGE_SIZE, PageSource, SourceName};
+use libos_core::mm::{self, Frame, PAGE_SIZE, PageSource, SourceName};
 use libos_core::sync::{Mutex, SpinLock};
 use libos_core::vfs::paged::MAX_LEN_BYTES;
 use libos_core::vfs::{Inode, Stat};
@@ -91,6 +91,10 @@ impl Data {
         state.frames.insert(index, frame.clone());
         drop(state);
         owner.shared.keep(owner);
+        if is_below {
+            // Mappings of the page below must see what is written here.
+            mm::invalidate(owner, index, 1);
+        }
         Ok(frame)
     }
 
@@ -100,11 +104,7 @@ impl Data {
         }
         let below = self.page_below(index)?;
         let frame = Frame::alloc()?;
-        let mut bytes = [0; 512];
-        for at in (0..PAGE_SIZE).step_by(bytes.len()) {
-            below.read(at, &mut bytes);
-            frame.write(at, &bytes);
-        }
+        frame.copy_from(&below);
         Ok(frame)
     }
 
@@ -184,13 +184,14 @@ impl Data {
         let in_page = (size % PAGE) as usize;
         let frame = self.state.lock().frames.get(&(size / PAGE)).cloned();
         if let (Some(frame), true) = (frame, in_page > 0) {
-            zero(&frame, in_page, PAGE_SIZE);
+            frame.clear_range(in_page, PAGE_SIZE - in_page);
         }
     }
 
     /// Drops the pages that lie wholly behind `size`.
     fn drop_pages(&self, owner: &RamInode, size: u64) {
-        let dropped = self.state.lock().frames.split_off(&size.div_ceil(PAGE));
+        let first = size.div_ceil(PAGE);
+        let dropped = self.state.lock().frames.split_off(&first);
         owner.shared.uncharge(dropped.len());
         drop(dropped);
     }
@@ -207,7 +208,8 @@ impl Data {
             if !len.is_multiple_of(PAGE) {
                 // The page that the new end cuts becomes ours, so that what lies behind the end is zero when the file grows again.
                 if !matches!(self.look(len / PAGE)?, Page::Hole) {
-                    zero(&self.own_page(owner, len / PAGE)?, (len % PAGE) as usize, PAGE_SIZE);
+                    let in_page = (len % PAGE) as usize;
+                    self.own_page(owner, len / PAGE)?.clear_range(in_page, PAGE_SIZE - in_page);
                 }
             }
             let mut state = self.state.lock();
@@ -215,6 +217,7 @@ impl Data {
             state.below_len = state.below_len.min(len);
             drop(state);
             self.drop_pages(owner, len);
+            mm::invalidate(owner, len.div_ceil(PAGE), u64::MAX - len.div_ceil(PAGE));
         } else if len > size {
             owner.check_seals(linux::F_SEAL_GROW)?;
             self.zero_tail(size);
@@ -265,7 +268,7 @@ impl Data {
             let piece = (end - at).min(PAGE - in_page as u64);
             if !matches!(self.look(at / PAGE)?, Page::Hole) {
                 // Pages stay and become zero: mappings of them must see the change, and what is below must stay hidden.
-                zero(&self.own_page(owner, at / PAGE)?, in_page, in_page + piece as usize);
+                self.own_page(owner, at / PAGE)?.clear_range(in_page, piece as usize);
             }
             at += piece;
         }
@@ -280,16 +283,6 @@ impl Data {
             // A hole that is mapped gets its page at once, so that a later write is seen through the mapping.
             _ => self.own_page(owner, index),
         }
-    }
-}
-
-fn zero(frame: &Frame, from: usize, to: usize) {
-    let zeros = [0; 256];
-    let mut at = from;
-    while at < to {
-        let count = zeros.len().min(to - at);
-        frame.write(at, &zeros[..count]);
-        at += count;
     }
 }
 
@@ -311,6 +304,29 @@ impl RamInode {
 impl PageSource for RamInode {
     fn page(&self, index: u64, write: bool) -> Result<Frame> {
         self.data()?.page(self, index, write)
+    }
+
+    fn cached(&self, first: u64, count: usize, give: &mut dyn FnMut(u64, Frame)) {
+        let Ok(data) = self.data() else { return };
+        for index in first..first.saturating_add(count as u64) {
+            match (data.look(index), &data.below) {
+                (Ok(Page::Frame(frame)), _) => give(index, frame),
+                (Ok(Page::Below), Some(below)) => below.cached(index, 1, give),
+                (Ok(_), _) => {}
+                (Err(_), _) => break,
+            }
+        }
+    }
+
+    fn tracks_writes(&self) -> bool {
+        // A page that is below must be copied before it is written.
+        self.has_below()
+    }
+
+    fn discard(&self, first: u64, count: u64) -> Result<()> {
+        let data = self.data()?;
+        let end = first.saturating_add(count).saturating_mul(PAGE).min(data.size());
+        data.punch(self, first.saturating_mul(PAGE), end)
     }
 
     fn len_bytes(&self) -> u64 {
