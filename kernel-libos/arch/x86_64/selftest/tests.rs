@@ -51,7 +51,7 @@ fn boot_information(boot: &BootInfo) {
     let overlaps = |start: u64, end: u64| boot.memory.iter().any(|r| r.usable && r.start < end && start < r.end());
     assert!(!overlaps(boot.kernel.0.0, boot.kernel.1.0) && !overlaps(0, 4096));
     let name = &boot.cmdline[9..];
-    assert_eq!(boot.initrd.is_some(), name == b"initrd");
+    assert_eq!(boot.initrd.is_some(), name == b"initrd" || name == b"linux64");
     if let Some((start, len)) = boot.initrd {
         assert!(!overlaps(start.0, start.0 + len as u64));
         // SAFETY: RAM in the direct map.
