@@ -234,6 +234,9 @@ fn open_interpreter(task: &Task, program: &dyn PageSource, offset: u64, len: usi
     let path = path.split(|b| *b == 0).next().unwrap_or_default();
     let file = open_program(task, lookup(task, path)?)?;
     let source = file.ops.page_source(&file).map_err(|_| Errno::EACCES)?;
+    if source.len_bytes() < HEADER_BYTES as u64 {
+        return Err(Errno::EIO);
+    }
     match read_program(&*source) {
         Ok(Some((header, program))) => Ok((source, header, program)),
         Ok(None) | Err(Errno::EINVAL | Errno::ENOEXEC) => Err(Errno::ELIBBAD),
