@@ -249,3 +249,23 @@ syscall 60 exit: 1 site /usr/bin/lang+0x1005
     let json = serde_json::to_string(&facts).unwrap();
     assert_eq!(serde_json::from_str::<ukc_analyze::Facts>(&json).unwrap().to_text(), facts.to_text());
 }
+
+#[test]
+fn summaries_come_back_from_the_cache() {
+    let mut tree = Tree::new();
+    file(&mut tree, "/app", 0o755, program());
+    let dir = tempfile::tempdir().unwrap();
+    let cache = ukc_analyze::DirCache::new(dir.path().join("summaries"));
+    let options = Options { cache: Some(&cache), ..Options::default() };
+    let json = || serde_json::to_string(&analyze(&tree, &starts(&["/app"]), &options).unwrap()).unwrap();
+    let cold = json();
+    let entries: Vec<_> = std::fs::read_dir(dir.path().join("summaries")).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(entries.len(), 1);
+    assert_eq!(json(), cold);
+    // Another summary in its place shows that the cache was read; what is no summary is made anew.
+    let text = std::fs::read_to_string(&entries[0]).unwrap();
+    std::fs::write(&entries[0], text.replace("[60]", "[61]")).unwrap();
+    assert_ne!(json(), cold);
+    std::fs::write(&entries[0], "cut sho").unwrap();
+    assert_eq!(json(), cold);
+}

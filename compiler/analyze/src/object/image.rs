@@ -46,6 +46,8 @@ pub struct Region {
 pub struct Image<'d> {
     /// The file.
     pub elf: &'d Elf<'d>,
+    /// `DT_SONAME`.
+    pub soname: Option<&'d [u8]>,
     /// Executable segments: address and bytes, ascending.
     pub code: Vec<(u64, &'d [u8])>,
     /// Functions with a known range, ascending, not overlapping.
@@ -133,6 +135,7 @@ impl<'d> Image<'d> {
         ranges.extend(sized.iter().map(|&(start, size)| (start, start.saturating_add(size), false)));
         let mut image = Image {
             elf,
+            soname: dynamic.and_then(|d| d.soname),
             code,
             functions: Vec::new(),
             slots,

@@ -21,7 +21,7 @@ pub use resolve::summarize;
 use serde::{Deserialize, Serialize};
 
 /// Changes whenever summaries of equal bytes may differ from what an earlier version made.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A place and the numbers that can be there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -15,6 +15,14 @@ pub struct Pattern {
 /// setuid, setgid, setreuid, setregid, setgroups, setresuid, setresgid: the calls that change the credentials of all threads (nptl(7)).
 const SETXID: [u32; 7] = [105, 106, 113, 114, 116, 117, 119];
 
+/// Libraries whose sources say which numbers their memory can hold: soname, name of the pattern, numbers.
+const LIBRARIES: &[(&str, &str, &[u32])] = &[
+    // libpsx repeats on every thread the call that its caller passed to psx_syscall, where the number is resolved (libcap, psx/psx.c).
+    ("libpsx.so.2", "psx-all-threads", &[]),
+    // libseccomp looks the number of seccomp(2) up in its own table, since it may be built for an older kernel (src/system.c).
+    ("libseccomp.so.2", "seccomp-by-name", &[317]),
+];
+
 /// Returns the pattern that the code before a site with a number from memory has.
 pub fn recognise(image: &Image<'_>, at: u64, before: &[Instruction]) -> Option<Pattern> {
     if image.is_go {
@@ -24,6 +32,9 @@ pub fn recognise(image: &Image<'_>, at: u64, before: &[Instruction]) -> Option<P
         if name == "runtime.runPerThreadSyscall" {
             return Some(Pattern { name: "go-all-threads", numbers: &[] });
         }
+    }
+    if let Some((_, name, numbers)) = LIBRARIES.iter().find(|(soname, ..)| image.soname == Some(soname.as_bytes())) {
+        return Some(Pattern { name, numbers });
     }
     // The `syscall` functions of perl and ruby pass on a number that a script gives. Scripts are looked at as scripts (see `script`); that every
     // interpreter could make every call would be true and useless.

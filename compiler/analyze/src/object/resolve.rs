@@ -272,7 +272,8 @@ impl Resolver<'_, '_> {
             next.push((Wanted { function: root, param }, at));
         }
         if let Some(why) = value.unknown() {
-            if patterns::recognise(self.image, at, &[]).is_some() {
+            if let Some(p) = patterns::recognise(self.image, at, &[]) {
+                self.numbers.entry((at, Some(p.name.to_owned()))).or_default().extend(p.numbers);
                 return;
             }
             let name = self.wrapper_name(w).map_or(String::new(), |n| format!("passed to `{n}`: "));

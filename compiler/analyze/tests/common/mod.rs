@@ -81,6 +81,13 @@ pub fn host_tree() -> Tree {
     tree
 }
 
+/// Returns the tree below the machine's directory `path`.
+pub fn tree_of(path: &str) -> Tree {
+    let mut tree = Tree::new();
+    host_below(&mut tree, Tree::ROOT, Path::new(path));
+    tree
+}
+
 /// Returns a configuration that starts `argv`.
 pub fn starts(argv: &[&str]) -> ImageConfig {
     ImageConfig { cmd: Some(argv.iter().map(|a| a.to_string()).collect()), ..ImageConfig::default() }
