@@ -22,6 +22,9 @@ pub const READ_ONLY: usize = 0x78_0000;
 pub static TICKS: AtomicU64 = AtomicU64::new(0);
 /// Nanoseconds between ticks; 0 stops them.
 pub static PERIOD: AtomicU64 = AtomicU64::new(0);
+/// Vector of the last device interrupt, and the last eight bytes of console input.
+pub static DEVICE: AtomicU64 = AtomicU64::new(0);
+pub static INPUT: AtomicU64 = AtomicU64::new(0);
 /// Faults that [`ukc_kernel_fault`] resolved, and calls of [`ukc_before_user`].
 pub static KERNEL_FAULTS: AtomicUsize = AtomicUsize::new(0);
 pub static BEFORE_USER: AtomicUsize = AtomicUsize::new(0);
@@ -229,6 +232,12 @@ fn ukc_kernel_fault(addr: usize, write: bool) -> bool {
 fn ukc_interrupt(irq: Irq) {
     assert!(!cpu::interrupts_enabled());
     ruin_xmm();
+    if let Irq::Device(vector) = irq {
+        DEVICE.store(u64::from(vector), Ordering::Relaxed);
+        while let Some(byte) = libos_arch::console::read_byte() {
+            INPUT.store(INPUT.load(Ordering::Relaxed) << 8 | u64::from(byte), Ordering::Relaxed);
+        }
+    }
     if irq == Irq::Timer {
         let ticks = TICKS.fetch_add(1, Ordering::Relaxed) + 1;
         let frame = TICK_FRAME.load(Ordering::Relaxed);

@@ -6,10 +6,12 @@ use libos_arch::addr::{PhysAddr, USER_END, VirtAddr, phys_to_virt};
 use libos_arch::boot::image;
 use libos_arch::fpu::FpuState;
 use libos_arch::paging::{Flags, PageTable};
-use libos_arch::{BootInfo, Fault, UserFrame, cpu, kprintln, rng, time, user};
+use libos_arch::{BootInfo, Fault, UserFrame, console, cpu, irq, kprintln, rng, time, user};
 
 use crate::heap::TABLES;
-use crate::hooks::{self, BEFORE_USER, BREAK_RIP, CODE, End, KERNEL_FAULTS, LAZY, LAZY_END, PERIOD, READ_ONLY, STACK_TOP, TICKS, Task};
+use crate::hooks::{
+    self, BEFORE_USER, BREAK_RIP, CODE, DEVICE, End, INPUT, KERNEL_FAULTS, LAZY, LAZY_END, PERIOD, READ_ONLY, STACK_TOP, TICKS, Task,
+};
 use crate::programs;
 
 pub fn all(boot: &'static BootInfo) {
@@ -34,6 +36,7 @@ pub fn all(boot: &'static BootInfo) {
     test("tables_are_freed", tables_are_freed);
     test("fpu_bytes", fpu_bytes);
     test("random", random);
+    test("console_input", || console_input(&boot.cmdline[9..] == b"input"));
 }
 
 fn test(name: &str, f: impl FnOnce()) {
@@ -344,7 +347,7 @@ fn user_copies() {
         }
         assert!(KERNEL_FAULTS.load(Ordering::Relaxed) >= faults + 3);
         // Up to the very byte before memory that does not exist, in words and in bytes.
-        for before in [0, 1, 3, 8, 13, 64, 200, 300] {
+        for before in [0, 1, 3, 8, 13, 20, 40, 56, 64, 200, 300] {
             for len in [before + 1, before + 8, before + 400] {
                 let at = LAZY_END - before;
                 let mut back = [0u8; 1000];
@@ -431,5 +434,25 @@ fn random() {
     }
     if cpu::features().rdseed {
         assert!(rng::rdseed().is_some());
+    }
+}
+
+/// The serial port's line interrupt, through the I/O APIC. With `input`, somebody types.
+fn console_input(is_typed: bool) {
+    let vector = irq::allocate_vector().unwrap();
+    assert!(irq::enable_gsi(console::SERIAL_GSI, vector, irq::Trigger::Edge));
+    assert!(console::enable_receive_interrupt());
+    assert!(!irq::enable_gsi(200, vector, irq::Trigger::Edge), "no such line");
+    if is_typed {
+        // Bytes that came before are taken here: their edge is past.
+        let mut early = 0u64;
+        while let Some(byte) = console::read_byte() {
+            early = early << 8 | u64::from(byte);
+        }
+        let deadline = time::monotonic_ns() + 10_000_000_000;
+        while INPUT.load(Ordering::Relaxed) & 0xffff != u64::from(u16::from_be_bytes(*b"!\n")) && time::monotonic_ns() < deadline {
+            cpu::halt();
+        }
+        assert_eq!((early, INPUT.load(Ordering::Relaxed), DEVICE.load(Ordering::Relaxed)), (0, 0x0068_6921_0a, u64::from(vector)));
     }
 }

@@ -337,6 +337,23 @@ ukc_arch_user_clear:
 .Lclear_stac:
     .byte 0x0f, 0x1f, 0x00
     xor eax, eax
+    cmp rsi, 64
+    jb .Lclear_words
+    xorps xmm0, xmm0
+.Lclear_16_0:
+    movups [rdi], xmm0
+.Lclear_16_1:
+    movups [rdi + 16], xmm0
+.Lclear_16_2:
+    movups [rdi + 32], xmm0
+.Lclear_16_3:
+    movups [rdi + 48], xmm0
+    add rdi, 64
+    sub rsi, 64
+    cmp rsi, 64
+    jae .Lclear_16_0
+    // rsi bytes are left; a fault in the loop above continues here, too, and goes on in words and bytes up to the very byte.
+.Lclear_words:
     mov rcx, rsi
     shr rcx, 3
 .Lclear_rep:
@@ -355,6 +372,10 @@ ukc_arch_user_clear:
     lea rcx, [rcx * 8 + rsi]
     jmp .Lclear_bytes
     STAC_SITES .Lclear_stac, .Lclear_clac
+    FIXUP .Lclear_16_0, .Lclear_words
+    FIXUP .Lclear_16_1, .Lclear_words
+    FIXUP .Lclear_16_2, .Lclear_words
+    FIXUP .Lclear_16_3, .Lclear_words
     FIXUP .Lclear_rep, .Lclear_words_failed
     FIXUP .Lclear_bytes, .Lclear_end
 

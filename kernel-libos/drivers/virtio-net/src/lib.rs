@@ -51,9 +51,9 @@ const BUFFER_BYTES: usize = 2048;
 const MTU_MAX: usize = BUFFER_BYTES - 30;
 /// Packets that wait to be received, and to be sent.
 const BUFFERS_MAX: u16 = 256;
-/// The same on machines with less than 64 MiB.
-const BUFFERS_SMALL: u16 = 64;
-const SMALL_PAGES: usize = (64 << 20) / 4096;
+/// On small machines: one buffer of each ring for this many pages of memory, so that all of them take less than a thirtieth.
+const PAGES_PER_BUFFER: usize = 32;
+const BUFFERS_MIN: u16 = 32;
 /// Received buffers go back to the device in batches of this many.
 const REFILL: usize = 16;
 
@@ -112,7 +112,7 @@ impl Card {
         let header_bytes = if features & (feature::VERSION_1 | MRG_RXBUF) != 0 { 12 } else { 10 };
         let mac = if features & MAC != 0 { device.config(MAC_AT) } else { [0x02, 0x75, 0x6b, 0x63, 0, 1] };
         let mtu = if features & MTU != 0 { usize::from(u16::from_le_bytes(device.config(MTU_AT))) } else { 1500 };
-        let buffers = if frame::count().1 < SMALL_PAGES { BUFFERS_SMALL } else { BUFFERS_MAX };
+        let buffers = (frame::count().1 / PAGES_PER_BUFFER).clamp(usize::from(BUFFERS_MIN), usize::from(BUFFERS_MAX)) as u16;
         let handler: Arc<Callback> = Arc::new(SpinLock::new(None));
         let call = |handler: &Arc<Callback>| {
             let handler = handler.clone();

@@ -27,6 +27,9 @@ static BUSY: AtomicBool = AtomicBool::new(false);
 /// Counter value at which the next refinement is due; `u64::MAX` is never.
 static REFINE_AT: AtomicU64 = AtomicU64::new(u64::MAX);
 
+/// kvm-clock's time at the kernel's start in nanoseconds; 0 without kvm-clock.
+static KVM_NS_AT_START: AtomicU64 = AtomicU64::new(0);
+
 /// What has been measured against the APIC timer: ticks of both over the same intervals.
 static APIC_TICKS: AtomicU64 = AtomicU64::new(0);
 static TSC_TICKS: AtomicU64 = AtomicU64::new(0);
@@ -149,11 +152,16 @@ fn kvm_hz() -> Option<u64> {
     let page: PhysAddr = virt_to_phys((&raw const KVM_PAGE).cast());
     // SAFETY: KVM writes 32 bytes there, which are atomics.
     unsafe { cpu::write_msr(Msr::KvmSystemTime, page.0 | 1) };
-    let word = KVM_PAGE.0[3].load(Ordering::Acquire);
-    let (mul, shift) = (word as u32, (word >> 32) as i8);
+    let [_, stamp, system_ns, scale] = KVM_PAGE.0.each_ref().map(|word| word.load(Ordering::Acquire));
+    let (mul, shift) = (scale as u32, (scale >> 32) as i8);
     // SAFETY: stops it: only the scale is of interest, and a page that changes would cost exits.
     unsafe { cpu::write_msr(Msr::KvmSystemTime, 0) };
-    kvm_scale_to_hz(mul, shift)
+    let hz = kvm_scale_to_hz(mul, shift)?;
+    // The kernel started a little before KVM wrote the page.
+    let since = stamp.saturating_sub(BASE_TSC.load(Ordering::Relaxed));
+    let since_ns = (u128::from(since) * 1_000_000_000 / u128::from(hz)) as u64;
+    KVM_NS_AT_START.store(system_ns.saturating_sub(since_ns).max(1), Ordering::Relaxed);
+    Some(hz)
 }
 
 /// ns = (ticks << shift) * mul >> 32.
@@ -166,10 +174,24 @@ fn kvm_scale_to_hz(mul: u32, shift: i8) -> Option<u64> {
     u64::try_from(if shift >= 0 { hz >> 32 >> shift } else { hz >> 32 << -shift }).ok().filter(|&hz| hz > 1_000_000)
 }
 
-/// Wall clock at the kernel's start by KVM: version, seconds, nanoseconds at the hypervisor's time zero.
+/// Where KVM writes the wall clock: version u32, seconds u32, nanoseconds u32.
+#[repr(C, align(16))]
+struct KvmWallClock([core::sync::atomic::AtomicU32; 4]);
+static KVM_WALL_CLOCK: KvmWallClock = KvmWallClock([const { core::sync::atomic::AtomicU32::new(0) }; 4]);
+
+/// Unix time in nanoseconds at the kernel's start by kvm-clock: the wall clock at the hypervisor's time zero, plus the hypervisor's time then.
 pub(super) fn kvm_wall_clock_at_boot() -> Option<u64> {
-    // Needs the system time, too, which is not kept; the CMOS clock is as good as whole seconds.
-    None
+    let _ = tsc_params();
+    let at_start = KVM_NS_AT_START.load(Ordering::Relaxed);
+    if at_start == 0 {
+        return None;
+    }
+    let _lock = Lock::take();
+    let page = virt_to_phys((&raw const KVM_WALL_CLOCK).cast());
+    // SAFETY: KVM writes twelve bytes there, which are atomics.
+    unsafe { cpu::write_msr(Msr::KvmWallClock, page.0) };
+    let [_, seconds, nanoseconds, _] = KVM_WALL_CLOCK.0.each_ref().map(|word| u64::from(word.load(Ordering::Acquire)));
+    (seconds != 0).then(|| seconds * 1_000_000_000 + nanoseconds + at_start)
 }
 
 fn crystal_hz() -> Option<u64> {
