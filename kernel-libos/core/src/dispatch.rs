@@ -38,6 +38,13 @@ impl FromArg for UserStr {
     }
 }
 
+impl FromArg for crate::task::reap::WaitOptions {
+    // The calls take different sets; each checks its own.
+    fn from_arg(raw: u64) -> Result<Self> {
+        Self::from_bits(raw as u32).ok_or(Errno::EINVAL)
+    }
+}
+
 /// The registers of the calling program, for the calls that read or replace them: fork, exec, rt_sigreturn, arch_prctl.
 pub struct SyscallContext<'a> {
     /// All user registers; what the handler leaves here is what the program continues with.

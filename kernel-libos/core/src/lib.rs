@@ -12,7 +12,7 @@
 //! | `mm` | frames, heap, address spaces, page faults |
 //! | `task` | processes, scheduler, signals |
 //! | `file`, `poll`, `vfs` | descriptors, readiness, path lookup, the inode trait |
-//! | `device`, `time` | what drivers offer; clocks and timers |
+//! | `device`, `time`, `random` | what drivers offer; clocks and timers; random bytes |
 //! | `exec` | from an ELF file to a runnable address space |
 //! | `start`, `command_line`, `control` | boot record to first process; who may change it and watch it |
 //! | `hooks`, `irq`, `enosys` | what the architecture calls |
@@ -37,6 +37,7 @@ pub mod irq;
 pub mod mm;
 pub mod module;
 pub mod poll;
+pub mod random;
 pub mod socket;
 pub mod start;
 pub mod sync;

@@ -23,7 +23,7 @@ macro_rules! pod {
         unsafe impl Pod for $t {}
     )* };
 }
-pod! { u8 i8 u16 i16 u32 i32 u64 i64 usize isize }
+pod! { u8 i8 u16 i16 u32 i32 u64 i64 usize isize crate::time::Timespec crate::time::Timeval }
 
 use libos_abi::general as linux;
 
@@ -34,7 +34,7 @@ pod! { linux::stat linux::statfs linux::statx linux::statx_timestamp linux::poll
 unsafe impl<T: Pod, const N: usize> Pod for [T; N] {}
 
 /// The program's claim that a `T` lies at an address. It may be null, unaligned, unmapped or in kernel space.
-pub struct UserPtr<T>(usize, PhantomData<*mut T>);
+pub struct UserPtr<T>(usize, PhantomData<fn() -> T>);
 
 impl<T> Clone for UserPtr<T> {
     fn clone(&self) -> Self {
@@ -117,7 +117,7 @@ impl<T: Pod> UserPtr<T> {
 pub struct UserSlice<T> {
     addr: usize,
     len: usize,
-    _type: PhantomData<*mut T>,
+    _type: PhantomData<fn() -> T>,
 }
 
 impl<T> Clone for UserSlice<T> {

@@ -250,3 +250,10 @@ fn downcast<T: Extension>(extension: &Arc<dyn Extension>) -> Option<Arc<T>> {
     let any: Arc<dyn Any + Send + Sync> = extension.clone();
     any.downcast().ok()
 }
+
+/// `struct rusage` (getrusage(2)) in its 18 words, of times in nanoseconds.
+pub fn rusage_words(user_ns: u64, system_ns: u64, max_rss_kib: u64, minor_faults: u64, voluntary: u64, involuntary: u64) -> [u64; 18] {
+    let split = |ns: u64| [ns / 1_000_000_000, ns % 1_000_000_000 / 1000];
+    let ([us, uu], [ss, su]) = (split(user_ns), split(system_ns));
+    [us, uu, ss, su, max_rss_kib, 0, 0, 0, minor_faults, 0, 0, 0, 0, 0, 0, 0, voluntary, involuntary]
+}

@@ -110,6 +110,48 @@ pub fn session(session: Tid) -> Vec<Arc<Process>> {
     TABLE.lock().processes.iter().filter(|p| p.session() == session).cloned().collect()
 }
 
+/// Puts a process, the caller's or a child of it, into a process group (setpgid(2)).
+///
+/// # Errors
+/// `ESRCH` when it is neither, `EACCES` when the child has executed a program, `EPERM` across sessions, for session leaders and for groups that do not exist.
+pub fn set_group(caller: &Process, pid: Tid, group: Tid) -> Result<()> {
+    with(|t| {
+        let process = t.process(pid).filter(|p| !p.is_zombie()).ok_or(Errno::ESRCH)?;
+        if pid != caller.pid {
+            if process.parent() != caller.pid {
+                return Err(Errno::ESRCH);
+            }
+            if process.session() != caller.session() {
+                return Err(Errno::EPERM);
+            }
+            if process.has_execed.load(Ordering::Relaxed) {
+                return Err(Errno::EACCES);
+            }
+        }
+        let exists = group == pid || t.processes.iter().any(|p| p.group() == group && p.session() == process.session());
+        if process.session() == pid || !exists {
+            return Err(Errno::EPERM);
+        }
+        process.group.store(group, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
+/// Makes a process the leader of a new session and group (setsid(2)).
+///
+/// # Errors
+/// `EPERM` when it leads a group.
+pub fn new_session(process: &Process) -> Result<Tid> {
+    with(|t| {
+        if t.processes.iter().any(|p| p.group() == process.pid) {
+            return Err(Errno::EPERM);
+        }
+        process.session.store(process.pid, Ordering::Relaxed);
+        process.group.store(process.pid, Ordering::Relaxed);
+        Ok(process.pid)
+    })
+}
+
 pub(super) fn add_kernel_thread(task: Arc<Task>) -> Result<()> {
     TABLE.lock().add_kernel_thread(task)
 }

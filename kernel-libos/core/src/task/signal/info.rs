@@ -76,6 +76,11 @@ impl SigInfo {
         self.fields[0] as i32
     }
 
+    /// The timer, for `SI_TIMER`.
+    pub fn timer_id(&self) -> i32 {
+        self.fields[0] as i32
+    }
+
     /// Real user id of the sender or child.
     pub fn uid(&self) -> u32 {
         (self.fields[0] >> 32) as u32

@@ -202,10 +202,26 @@ pub fn with_mask<T>(task: &Task, mask: Option<SigSet>, call: impl FnOnce() -> Re
     result
 }
 
-/// Signals pending for the current thread or its process that it blocks (sigpending(2)).
-pub fn pending(task: &Task) -> SigSet {
+/// Signals pending for a thread or its process.
+pub fn all_pending(task: &Task) -> SigSet {
     let process = task.process.signals.lock();
-    process.pending.set().union(task.signals.pending_set()).intersection(task.signals.blocked())
+    process.pending.set().union(task.signals.pending_set())
+}
+
+/// Signals pending for a thread or its process that it blocks (sigpending(2)).
+pub fn pending(task: &Task) -> SigSet {
+    all_pending(task).intersection(task.signals.blocked())
+}
+
+/// Drops a signal that the process has begun to ignore, wherever it is pending (sigaction(2), POSIX 2.4.3).
+pub fn discard_ignored(task: &Task, signo: u32) {
+    let signal = SigSet::of(&[signo]);
+    let mut process = task.process.signals.lock();
+    process.pending.discard(signal);
+    for thread in task.process.threads.lock().iter() {
+        thread.signals.thread.lock().pending.discard(signal);
+    }
+    send::recalculate(task, &process);
 }
 
 /// Takes a pending signal among `wanted`, whether blocked or not (sigtimedwait(2), signalfd(2)).
@@ -216,6 +232,14 @@ pub fn take_pending(task: &Task, wanted: SigSet) -> Option<SigInfo> {
     let taken = own.or_else(|| process.pending.take(wanted));
     send::recalculate(task, &process);
     taken
+}
+
+/// How often a timer has expired since its signal, which is still pending, was sent; `None` when none is pending.
+pub fn timer_overrun(process: &super::Process, task: Option<&Task>, signo: u32, id: i32) -> Option<i32> {
+    match task {
+        Some(task) => task.signals.thread.lock().pending.timer_overrun(signo, id),
+        None => process.signals.lock().pending.timer_overrun(signo, id),
+    }
 }
 
 /// Says which blocked signals end the thread's sleep, for sigtimedwait(2).

@@ -4,6 +4,8 @@
 
 use alloc::vec::Vec;
 
+use libos_abi::general as linux;
+
 use super::{SigInfo, SigSet, set::RT_MIN};
 
 /// Pending signals.
@@ -40,6 +42,13 @@ impl Pending {
     /// allowed. A standard signal, and any that kill(2) sends, is never lost: without room it is pending without details.
     pub fn push(&mut self, info: SigInfo, limit: usize) -> bool {
         let signo = info.signo as u32;
+        if info.code == linux::SI_TIMER
+            && let Some(entry) = self.timer_entry(signo, info.timer_id())
+        {
+            // A timer has at most one signal pending and counts the others in it (timer_getoverrun(2)).
+            entry.fields[0] = entry.fields[0].wrapping_add(1 << 32);
+            return true;
+        }
         if signo < RT_MIN && self.set.contains(signo) {
             return true;
         }
@@ -51,6 +60,15 @@ impl Pending {
         }
         self.set = self.set.with(signo);
         true
+    }
+
+    fn timer_entry(&mut self, signo: u32, id: i32) -> Option<&mut SigInfo> {
+        self.queue.iter_mut().find(|i| i.code == linux::SI_TIMER && i.signo as u32 == signo && i.timer_id() == id)
+    }
+
+    /// How often the timer `id` has expired since its pending signal was sent; `None` when none is pending.
+    pub fn timer_overrun(&mut self, signo: u32, id: i32) -> Option<i32> {
+        self.timer_entry(signo, id).map(|i| (i.fields[0] >> 32) as i32)
     }
 
     /// Takes the first signal among `wanted`.
@@ -113,6 +131,17 @@ mod tests {
         assert_eq!(p.len(), 1);
         assert_eq!(p.take(SigSet::of(&[41])).map(|i| i.pid()), Some(0));
         assert_eq!(p.set(), SigSet::of(&[10, 40]));
+    }
+
+    #[test]
+    fn a_timer_has_one_signal_pending_and_counts() {
+        let mut p = Pending::new();
+        for _ in 0..3 {
+            assert!(p.push(SigInfo::timer(40, 7, 0, 5), 9));
+        }
+        p.push(SigInfo::timer(40, 8, 0, 6), 9);
+        assert_eq!((p.len(), p.timer_overrun(40, 7), p.timer_overrun(40, 9)), (2, Some(2), None));
+        assert_eq!(p.take(ALL).map(|i| i.fields), Some([7 | 2 << 32, 5, 0, 0]));
     }
 
     #[test]
