@@ -72,6 +72,9 @@ pub fn load(task: &Task, place: PathRef, path: &[u8], args: Strings, env: String
         Some(range) => Some(open_interpreter(task, &*source, range.start, (range.end - range.start) as usize)?),
         None => None,
     };
+    if program.segments.is_empty() {
+        return Err(Errno::EINVAL);
+    }
     let creds = credentials_after(&task.creds(), &file)?;
     let is_secure = creds.euid != creds.uid || creds.egid != creds.gid;
 
@@ -238,7 +241,8 @@ fn open_interpreter(task: &Task, program: &dyn PageSource, offset: u64, len: usi
         return Err(Errno::EIO);
     }
     match read_program(&*source) {
-        Ok(Some((header, program))) => Ok((source, header, program)),
+        Ok(Some((header, program))) if !program.segments.is_empty() => Ok((source, header, program)),
+        Ok(Some(_)) => Err(Errno::EINVAL),
         Ok(None) | Err(Errno::EINVAL | Errno::ENOEXEC) => Err(Errno::ELIBBAD),
         Err(errno) => Err(errno),
     }
