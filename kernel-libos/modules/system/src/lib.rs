@@ -5,7 +5,7 @@
 //! | `info` | uname(2), sysinfo(2), getrandom(2), getcpu(2), host name, and calls that only a whole machine's owner may make |
 //! | `limits` | getrlimit(2), prlimit(2) |
 //! | `prctl` | prctl(2), arch_prctl(2), personality(2) |
-//! | `sched` | sched_*(2), nice values, membarrier(2) |
+//! | `sched` | sched_*(2), nice values |
 //!
 //! Differences from Linux: scheduling policies and priorities are kept and change nothing; restartable sequences (rseq(2)) are `ENOSYS`, which C libraries expect.
 #![cfg_attr(not(test), no_std)]
@@ -53,6 +53,5 @@ libos_core::module! {
         setpriority => sched::sys_setpriority,
         ioprio_get => sched::sys_ioprio_get,
         ioprio_set => sched::sys_ioprio_set: partial "without effect",
-        membarrier => sched::sys_membarrier,
     },
 }

@@ -1,4 +1,4 @@
-//! sched_*(2), getpriority(2), membarrier(2).
+//! sched_*(2), getpriority(2).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -214,20 +214,6 @@ pub fn sys_ioprio_set(task: &Task, which: u32, who: i32, priority: u32) -> Resul
     }
     named(task, which, who, 1)?;
     Ok(0)
-}
-
-pub fn sys_membarrier(_task: &Task, command: u32, flags: u32, _cpu: i32) -> Result<usize> {
-    // With one CPU, entering the kernel orders everything. Bits: query; global, global expedited and its registration, private expedited and its
-    // registration, the same for core serialisation.
-    const SUPPORTED: u32 = 1 | 2 | 4 | 8 | 16 | 32 | 64;
-    if flags != 0 {
-        return Err(Errno::EINVAL);
-    }
-    match command {
-        0 => Ok(SUPPORTED as usize),
-        c if c.is_power_of_two() && c & SUPPORTED != 0 => Ok(0),
-        _ => Err(Errno::EINVAL),
-    }
 }
 
 #[cfg(test)]
