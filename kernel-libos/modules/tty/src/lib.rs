@@ -1,0 +1,42 @@
+//! The console as a terminal: `/dev/console` and `/dev/tty`.
+//!
+//! Output goes straight to the device. Input comes by interrupt, goes through the line discipline and waits there to be read; the interrupt is turned on by
+//! the first who reads, so a program that only prints pays nothing.
+//!
+//! Differences from Linux: there is one terminal and no pseudo-terminals; output is not stopped by `^S`; `SIGTTOU` is never sent.
+#![cfg_attr(not(test), no_std)]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod console;
+mod line;
+mod termios;
+
+use alloc::sync::Arc;
+
+use libos_core::file::{FileOps, OpenFlags};
+use libos_core::vfs::registry::{self, minor};
+use libos_core::{Errno, Result};
+
+libos_core::module! {
+    name: tty,
+    needs: [devfs],
+    init: init,
+    syscalls: {},
+}
+
+/// Major number of `/dev/tty` (minor 0) and `/dev/console` (1) (Documentation/admin-guide/devices.txt).
+const MAJOR: u32 = 5;
+
+fn init() {
+    registry::register_devices(MAJOR, open);
+}
+
+fn open(rdev: u64, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    match minor(rdev) {
+        0 => console::open(true, flags),
+        1 => console::open(false, flags),
+        _ => Err(Errno::ENXIO),
+    }
+}
