@@ -192,6 +192,8 @@ pub fn with<R>(f: impl FnOnce(&mut Stack) -> R) -> R {
         // Outside the lock: the driver may deliver what it has at once.
         if let Some(card) = device::DEVICES.lock().net.first().cloned() {
             card.set_handler(Arc::new(on_interrupt));
+            // The answer to what starting has sent may be there already.
+            on_interrupt();
         }
     }
     result
