@@ -87,6 +87,8 @@ impl Machine {
             Accelerator::Tcg { .. } => "tcg",
         };
         push(&["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-cpu", "max"]);
+        // virtio 1.x over MMIO; QEMU offers the interface before it unless told.
+        push(&["-global", "virtio-mmio.force-legacy=false"]);
         let board = match self.board {
             // No option ROMs, no ACPI tables, no RTC interrupt: what is not there need not be initialised.
             Board::Microvm => "microvm,acpi=off,x-option-roms=off,isa-serial=on",
