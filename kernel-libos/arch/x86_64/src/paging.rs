@@ -5,6 +5,7 @@
 //!
 //! Changes to the active table flush what this CPU has cached of it. Other CPUs are the caller's business.
 
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use bitflags::bitflags;
@@ -118,6 +119,8 @@ impl Table {
 #[derive(Debug)]
 pub struct PageTable {
     root: PhysAddr,
+    /// The tables below the root, in the order they were made: freeing them needs no search.
+    tables: Vec<PhysAddr>,
 }
 
 impl PageTable {
@@ -135,7 +138,7 @@ impl PageTable {
                 }
             }
         }
-        Some(PageTable { root })
+        Some(PageTable { root, tables: Vec::new() })
     }
 
     /// Physical address of the top level.
@@ -163,19 +166,7 @@ impl PageTable {
     /// [`OutOfMemory`] when a table is needed and there is no page for it.
     pub fn map(&mut self, va: VirtAddr, pa: PhysAddr, flags: Flags) -> Result<(), OutOfMemory> {
         debug_assert!(va.is_user() && va.0.is_multiple_of(PAGE_SIZE));
-        let mut table = self.top();
-        for level in [3, 2, 1] {
-            let i = index(va.0, level);
-            table = match Table::child(table.get(i)) {
-                Some(child) => child,
-                None => {
-                    let page = hooks::ukc_alloc_table().ok_or(OutOfMemory)?;
-                    table.set(i, page.0 | TABLE);
-                    // SAFETY: just allocated, zeroed.
-                    unsafe { Table::at(page) }
-                }
-            };
-        }
+        let table = self.make_leaf(va)?;
         let i = index(va.0, 0);
         let old = table.get(i);
         table.set(i, encode(pa, flags));
@@ -183,6 +174,51 @@ impl PageTable {
             self.flush_page(va);
         }
         Ok(())
+    }
+
+    /// Maps `count` pages from `va` on, as far as one last-level table reaches, where nothing is mapped: `frame` says for each page's number what to map,
+    /// if anything. One walk for all of them.
+    ///
+    /// # Errors
+    /// As [`PageTable::map`].
+    pub fn map_free(
+        &mut self,
+        va: VirtAddr,
+        count: usize,
+        flags: Flags,
+        frame: &mut dyn FnMut(usize) -> Option<PhysAddr>,
+    ) -> Result<(), OutOfMemory> {
+        debug_assert!(va.is_user() && va.0.is_multiple_of(PAGE_SIZE));
+        let table = self.make_leaf(va)?;
+        let first = index(va.0, 0);
+        for n in 0..count.min(ENTRIES - first) {
+            if table.get(first + n) & MAPPED == 0
+                && let Some(pa) = frame(n)
+            {
+                table.set(first + n, encode(pa, flags));
+            }
+        }
+        Ok(())
+    }
+
+    /// The last-level table of an address, made if necessary.
+    fn make_leaf(&mut self, va: VirtAddr) -> Result<Table, OutOfMemory> {
+        let mut table = self.top();
+        for level in [3, 2, 1] {
+            let i = index(va.0, level);
+            table = match Table::child(table.get(i)) {
+                Some(child) => child,
+                None => {
+                    self.tables.try_reserve(1).map_err(|_| OutOfMemory)?;
+                    let page = hooks::ukc_alloc_table().ok_or(OutOfMemory)?;
+                    self.tables.push(page);
+                    table.set(i, page.0 | TABLE);
+                    // SAFETY: just allocated, zeroed.
+                    unsafe { Table::at(page) }
+                }
+            };
+        }
+        Ok(table)
     }
 
     /// Removes a page and returns what was there.
@@ -283,9 +319,8 @@ impl Drop for PageTable {
         if self.is_active() {
             activate_kernel();
         }
-        let top = self.top();
-        for i in 0..ENTRIES / 2 {
-            free(top.get(i), 3);
+        for table in &self.tables {
+            hooks::ukc_free_table(*table);
         }
         hooks::ukc_free_table(self.root);
     }
@@ -300,23 +335,20 @@ pub fn activate_kernel() {
     };
 }
 
-fn free(entry: u64, level: u32) {
-    if level == 0 {
-        return;
-    }
-    if let Some(table) = Table::child(entry) {
-        if level > 1 {
-            for i in 0..ENTRIES {
-                free(table.get(i), level - 1);
-            }
-        }
-        hooks::ukc_free_table(PhysAddr(entry & ADDR));
-    }
-}
-
 /// Calls `f(last-level table, index, address)` for the mapped pages of a range, until it answers false; returns its last answer.
 fn visit(table: Table, level: u32, base: usize, range: &Range<usize>, f: &mut dyn FnMut(Table, usize, usize) -> bool) -> bool {
     if range.is_empty() {
+        return true;
+    }
+    if level == 0 {
+        // The inner loop of everything: whole pages only, no multiplication, one test per entry.
+        let first = range.start.saturating_sub(base).div_ceil(PAGE_SIZE);
+        let end = range.end.saturating_sub(base).div_ceil(PAGE_SIZE).min(ENTRIES);
+        for i in first..end {
+            if table.get(i) & MAPPED != 0 && !f(table, i, base + i * PAGE_SIZE) {
+                return false;
+            }
+        }
         return true;
     }
     let size = PAGE_SIZE << (9 * level);
@@ -326,14 +358,9 @@ fn visit(table: Table, level: u32, base: usize, range: &Range<usize>, f: &mut dy
         if va >= range.end {
             break;
         }
-        let entry = table.get(i);
-        if level > 0 {
-            if let Some(child) = Table::child(entry)
-                && !visit(child, level - 1, va, range, f)
-            {
-                return false;
-            }
-        } else if entry & MAPPED != 0 && va >= range.start && !f(table, i, va) {
+        if let Some(child) = Table::child(table.get(i))
+            && !visit(child, level - 1, va, range, f)
+        {
             return false;
         }
     }

@@ -347,8 +347,11 @@ impl AddressSpace {
     /// Unmaps everything, when the last thread is gone.
     pub fn clear(&self) {
         let (removed, program) = {
-            let mut inner = self.lock();
-            inner.pages.remove(0..USER_END);
+            let mut guard = self.lock();
+            let inner = &mut *guard;
+            for vma in inner.vmas.iter() {
+                inner.pages.remove(vma.range.clone());
+            }
             inner.locked_bytes = 0;
             (core::mem::take(&mut inner.vmas), core::mem::take(&mut inner.program))
         };

@@ -145,15 +145,8 @@ impl AddressSpace {
                 Some(_) if shared_write || private_write => inner.pages.replace(page, frame, own),
                 Some(_) => Some(frame),
             };
-            // The table of the neighbourhood exists now, so these cannot fail for want of memory; if one does, it is only slower.
-            for (i, neighbour) in neighbours.into_iter().enumerate() {
-                let at = around.0 + i * PAGE_SIZE;
-                if let Some(neighbour) = neighbour
-                    && range.contains(&at)
-                    && inner.pages.get(at).is_none()
-                {
-                    let _ = inner.pages.insert(at, neighbour, protection - Protection::WRITE);
-                }
+            if around.1 > 1 && around.0 >= range.start && around.0 + around.1 * PAGE_SIZE <= range.end {
+                inner.pages.insert_free(around.0, &mut neighbours[..around.1], protection - Protection::WRITE);
             }
             drop(guard);
             drop(old);

@@ -94,6 +94,18 @@ impl Pages {
         Ok(())
     }
 
+    /// Maps frames at `addr` and the pages behind it where nothing is mapped yet, with one walk of the table; the range lies in one aligned block of 2 MiB.
+    /// Without memory for a table it maps less.
+    pub fn insert_free(&mut self, addr: usize, frames: &mut [Option<Frame>], protection: Protection) {
+        let resident = &mut self.resident;
+        let _ = self.table.map_free(VirtAddr(addr), frames.len(), to_flags(protection), &mut |n| {
+            let frame = frames[n].take()?;
+            *resident += 1;
+            // The entry has the reference from here on.
+            Some(frame.into_phys())
+        });
+    }
+
     /// Maps a frame in place of another, which is returned.
     pub fn replace(&mut self, addr: usize, frame: Frame, protection: Protection) -> Option<Frame> {
         let (old, _) = self.table.unmap(VirtAddr(addr))?;
@@ -207,7 +219,10 @@ impl Pages {
 
 impl Drop for Pages {
     fn drop(&mut self) {
-        self.remove(0..crate::arch::addr::USER_END);
+        // Usually the areas were removed one by one before, which looks at fewer entries.
+        if self.resident > 0 {
+            self.remove(0..crate::arch::addr::USER_END);
+        }
     }
 }
 

@@ -66,13 +66,28 @@ impl Cache {
 
     /// Hands out the pages of a range that need no reading; see `PageSource::cached`.
     pub fn cached(&self, fs: &Geometry, node: &Node, first: u64, count: usize, give: &mut dyn FnMut(u64, Frame)) {
-        let whole_pages = node.size / PAGE;
-        for index in first..first.saturating_add(count as u64).min(whole_pages) {
-            let frame = self.state.lock().frames.get(&index).cloned();
-            let in_ram = || if fs.volume.is_in_ram() { in_place(fs, node, index * PAGE).ok().flatten() } else { None };
-            if let Some(frame) = frame.or_else(in_ram) {
-                give(index, frame);
+        let end = first.saturating_add(count as u64).min(node.size / PAGE);
+        // A fault in a program's text asks for many pages in a row, so this looks at runs, not at pages.
+        let own: Vec<(u64, Frame)> =
+            self.state.lock().frames.range(first..end.max(first)).map(|(index, frame)| (*index, frame.clone())).collect();
+        let is_own = |index: u64| own.iter().any(|(own, _)| *own == index);
+        if fs.volume.is_in_ram() && fs.block_bytes == PAGE {
+            let mut index = first;
+            while index < end {
+                let Ok(run) = node.map(fs, index) else { break };
+                let len = run.len.min(end - index);
+                if let Some(offset) = run.physical.and_then(|physical| fs.block_offset(physical).ok()) {
+                    for i in (0..len).filter(|i| !is_own(index + i)) {
+                        if let Some(frame) = fs.volume.frame(offset + i * PAGE) {
+                            give(index + i, frame);
+                        }
+                    }
+                }
+                index += len;
             }
+        }
+        for (index, frame) in own {
+            give(index, frame);
         }
     }
 

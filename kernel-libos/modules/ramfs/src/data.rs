@@ -66,6 +66,13 @@ impl Data {
         })
     }
 
+    /// How many of the pages `first .. first + count` exist, when all of them are below; `None` when one is ours.
+    fn count_below(&self, first: u64, count: usize) -> Option<usize> {
+        let state = self.state.lock();
+        let end = first.saturating_add(count as u64).min(state.below_len.min(state.size).div_ceil(PAGE)).max(first);
+        state.frames.range(first..end).next().is_none().then_some((end - first) as usize)
+    }
+
     fn page_below(&self, index: u64) -> Result<Frame> {
         self.below.as_ref().ok_or(Errno::EIO)?.page(index, false)
     }
@@ -308,6 +315,12 @@ impl PageSource for RamInode {
 
     fn cached(&self, first: u64, count: usize, give: &mut dyn FnMut(u64, Frame)) {
         let Ok(data) = self.data() else { return };
+        if let Some(below) = &data.below
+            && let Some(count) = data.count_below(first, count)
+        {
+            // Nothing of ours in between: one question for all of them.
+            return below.cached(first, count, give);
+        }
         for index in first..first.saturating_add(count as u64) {
             match (data.look(index), &data.below) {
                 (Ok(Page::Frame(frame)), _) => give(index, frame),
