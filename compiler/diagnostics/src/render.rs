@@ -46,6 +46,10 @@ pub fn render(sources: &SourceMap, diagnostic: &Diagnostic, color: bool) -> Stri
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut text = renderer.render(&groups);
     text.push('\n');
+    if diagnostic.labels.is_empty() && !color {
+        // The gutter leads to nothing without an excerpt.
+        text = text.replace("\n |\n", "\n");
+    }
     text
 }
 

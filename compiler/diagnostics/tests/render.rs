@@ -49,7 +49,6 @@ fn without_labels() {
         &shown(b"", &diagnostic),
         "
 warning[no-place]: something is odd
- |
  = note: because of this
 help: do that
 ",
