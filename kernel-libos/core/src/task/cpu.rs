@@ -118,13 +118,13 @@ impl CpuData {
 
     /// Nanoseconds for which the current task has had the CPU.
     pub fn running_since(&self) -> u64 {
-        crate::time::monotonic_ns().saturating_sub(self.since.load(Ordering::Relaxed))
+        crate::time::accounting_ns().saturating_sub(self.since.load(Ordering::Relaxed))
     }
 
-    /// Starts to count anew: returns the time and the nanoseconds since the last start.
-    pub fn restart_clock(&self) -> (u64, u64) {
-        let now = crate::time::monotonic_ns();
-        (now, now.saturating_sub(self.since.swap(now, Ordering::Relaxed)))
+    /// Starts to count anew and returns the nanoseconds since the last start.
+    pub fn restart_clock(&self) -> u64 {
+        let now = crate::time::accounting_ns();
+        now.saturating_sub(self.since.swap(now, Ordering::Relaxed))
     }
 }
 

@@ -110,7 +110,7 @@ impl Process {
             has_execed: AtomicBool::new(false),
             first_thread_status: AtomicI32::new(0),
             exit_uid: AtomicU32::new(0),
-            start_ns: crate::time::monotonic_ns(),
+            start_ns: crate::time::accounting_ns(),
             times: ProcessTimes::default(),
             extensions: SpinLock::new(Vec::new()),
         }

@@ -302,7 +302,7 @@ pub fn schedule() {
     let cpu = cpu::data();
     assert!(super::spin_locks_held() == 0, "a task sleeps while it holds a spin lock");
     let previous = super::current();
-    let (now, used) = cpu.restart_clock();
+    let used = cpu.restart_clock();
     previous.sched.run_ns.fetch_add(used, Ordering::Relaxed);
     let vruntime = previous.sched.vruntime.load(Ordering::Relaxed) + scaled(used, weight(previous.sched.nice()));
     previous.sched.vruntime.store(vruntime, Ordering::Relaxed);
@@ -313,7 +313,7 @@ pub fn schedule() {
         queue.push(vruntime, previous.clone());
     }
     let next = queue.pop().unwrap_or_else(|| cpu.idle());
-    cpu.set_slice_end(if queue.is_empty() { u64::MAX } else { now + SLICE_NS });
+    cpu.set_slice_end(if queue.is_empty() { u64::MAX } else { crate::time::monotonic_ns() + SLICE_NS });
     drop(queue);
     cpu.switch_done();
     if cpu.slice_end() != u64::MAX {
