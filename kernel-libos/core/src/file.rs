@@ -337,6 +337,13 @@ impl Default for FdTable {
     }
 }
 
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        // The process's record locks go with its last descriptors.
+        self.drain(false);
+    }
+}
+
 impl FdTable {
     /// Returns an empty table.
     pub const fn new() -> FdTable {

@@ -39,6 +39,9 @@ pub fn create(task: &Task, dir_fd: RawFd, path: &[u8], mode: u32, rdev: u64, tar
         }
         let attributes = dir.inode().attributes()?;
         check_place(creds, dir, attributes, Want::WRITE | Want::EXEC)?;
+        if matches!(kind, linux::S_IFCHR | linux::S_IFBLK) && !creds.has_capability(linux::CAP_MKNOD) {
+            return Err(Errno::EPERM);
+        }
         let mut mode = if kind == linux::S_IFLNK { mode } else { mode & !umask(task) };
         if kind == linux::S_IFDIR {
             // A new directory inherits the set-group-ID bit (inode(7)).

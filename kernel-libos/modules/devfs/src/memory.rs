@@ -10,7 +10,7 @@ use libos_core::mm::shared::SharedMemory;
 use libos_core::user::UserPtr;
 use libos_core::vfs::paged::MAX_LEN_BYTES;
 use libos_core::vfs::registry::minor;
-use libos_core::{Errno, Result};
+use libos_core::{Errno, Result, random};
 
 /// Device numbers (Documentation/admin-guide/devices.txt, "1 char").
 pub const MAJOR: u32 = 1;
@@ -43,7 +43,7 @@ impl FileOps for Memory {
                 let mut moved = 0;
                 while dst.remaining() > 0 {
                     let count = bytes.len().min(dst.remaining());
-                    random(&mut bytes[..count]);
+                    random::fill(&mut bytes[..count]);
                     match dst.push(&bytes[..count]) {
                         Ok(0) => break,
                         Ok(count) => moved += count,
@@ -65,6 +65,8 @@ impl FileOps for Memory {
                     let count = src.pull(&mut bytes)?;
                     if self.0 == KMSG {
                         libos_core::arch::console::write_bytes(&bytes[..count]);
+                    } else {
+                        random::mix(&bytes[..count]);
                     }
                     if count < bytes.len() {
                         return Ok(src.done());
@@ -103,11 +105,5 @@ impl FileOps for Memory {
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-fn random(out: &mut [u8]) {
-    for chunk in out.chunks_mut(8) {
-        chunk.copy_from_slice(&libos_core::arch::rng::entropy_mix().to_le_bytes()[..chunk.len()]);
     }
 }
