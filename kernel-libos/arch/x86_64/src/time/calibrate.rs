@@ -3,8 +3,8 @@
 //! 1. kvm-clock (KVM documentation, "KVM-specific MSRs"): the hypervisor's own scale;
 //! 2. CPUID 0x15: crystal frequency and ratio;
 //! 3. CPUID 0x40000010: the hypervisor's figure in kHz;
-//! 4. measured against the APIC timer, which emulating hypervisors run at exactly 1 GHz (QEMU `APIC_BUS_CYCLE_NS`, also KVM's): 1 ms now, and
-//!    longer when time has passed;
+//! 4. measured against the APIC timer, which hypervisors run at exactly 1 GHz (QEMU `APIC_BUS_CYCLE_NS`, also KVM's): for 10 microseconds at
+//!    first, so that nobody waits, then over ten times as long again and again as time passes;
 //! 5. measured against the interval timer (8254, 1.193182 MHz);
 //! 6. CPUID 0x16: the nominal frequency.
 
@@ -18,11 +18,15 @@ use crate::irq::apic::{self, Register};
 
 /// Frequency of the APIC timer under a hypervisor, divider 1.
 pub(super) const APIC_HZ: u64 = 1_000_000_000;
-/// APIC ticks of the first measurement: 1 ms.
-const FIRST_TICKS: u32 = 1_000_000;
+/// APIC ticks of the first measurement: 10 microseconds, good to a few percent.
+const FIRST_TICKS: u32 = 10_000;
+/// From here on the scale may be shown to programs, which do not come back for a better one: 10 ms, good to a part in ten thousand.
+const SETTLED_TICKS: u64 = 10_000_000;
 /// Enough measured: a second. Reading both counters takes about a microsecond, so this is good to a part in a million.
 const ENOUGH_TICKS: u64 = 1_000_000_000;
 
+/// Whether the scale is as good as programs may rely on.
+static SETTLED: AtomicBool = AtomicBool::new(false);
 static BUSY: AtomicBool = AtomicBool::new(false);
 /// Counter value at which the next refinement is due; `u64::MAX` is never.
 static REFINE_AT: AtomicU64 = AtomicU64::new(u64::MAX);
@@ -61,9 +65,16 @@ pub(super) fn first() {
     if SEQUENCE.load(Ordering::Acquire) != 0 {
         return;
     }
-    let hz =
-        kvm_hz().or_else(crystal_hz).or_else(hypervisor_hz).or_else(apic_hz).or_else(pit_hz).or_else(nominal_hz).unwrap_or(1_000_000_000);
+    let exact = kvm_hz().or_else(crystal_hz).or_else(hypervisor_hz);
+    let hz = exact.or_else(apic_hz).or_else(pit_hz).or_else(nominal_hz).unwrap_or(1_000_000_000);
+    // Only the APIC timer is measured again.
+    SETTLED.store(REFINE_AT.load(Ordering::Relaxed) == u64::MAX, Ordering::Relaxed);
     publish(TscParams::from_hz(hz, BASE_TSC.load(Ordering::Relaxed), 0));
+}
+
+/// Whether the scale is good enough for programs.
+pub(super) fn is_settled() -> bool {
+    SETTLED.load(Ordering::Relaxed)
 }
 
 /// Whether enough time has passed for a better measurement.
@@ -120,6 +131,9 @@ fn take_interval() {
     if let Some(hz) = (u128::from(tsc_ticks) * u128::from(APIC_HZ)).checked_div(u128::from(apic_ticks)) {
         let old = tsc_params();
         let now = cpu::tsc();
+        if apic_ticks >= SETTLED_TICKS {
+            SETTLED.store(true, Ordering::Relaxed);
+        }
         publish(TscParams::from_hz(hz as u64, now, old.ns_at(now)));
     }
     // Next when about ten times as much is known.

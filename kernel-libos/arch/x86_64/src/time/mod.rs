@@ -62,9 +62,10 @@ pub fn tsc_params() -> TscParams {
     }
 }
 
-/// A number that changes with [`tsc_params`].
+/// A number that changes with [`tsc_params`]; 0 before they are known well enough to be shown to programs, which look at the counter without the kernel
+/// and so would never learn of better ones.
 pub fn tsc_generation() -> u32 {
-    SEQUENCE.load(Ordering::Acquire)
+    if calibrate::is_settled() { SEQUENCE.load(Ordering::Acquire) } else { 0 }
 }
 
 /// Publishes a new scale. One writer at a time, interrupts off.
