@@ -1,0 +1,36 @@
+# `make demo` shows ukc at work, `make test` is what CI runs, `make bench` measures. Packages that are missing are installed with apt-get, which says so.
+CARGO ?= cargo
+PACKAGES = gcc libc6-dev musl-tools busybox-static golang-go e2fsprogs strace curl python3-minimal qemu-system-x86
+
+.PHONY: all demo test lint unit guest bench packages clean
+all:
+	$(CARGO) build --release --locked -p ukc
+
+# A Debian-based Dockerfile becomes a machine that answers over HTTP.
+demo:
+	fixtures/demo/run
+
+# Everything that must hold: style, unit and property tests, golden cases, guest tests, the demonstration.
+test: packages lint unit guest
+	fixtures/demo/run $(or $(CARGO_TARGET_DIR),target)/debug/ukc
+
+lint:
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items --quiet
+
+# The guest tests have a target of their own, so that their output stands last.
+unit:
+	$(CARGO) test --locked --workspace --exclude golden-guest
+
+guest:
+	$(CARGO) test --locked -p golden-guest
+
+bench: packages
+	$(CARGO) run --release --locked -p golden-bench
+
+packages:
+	fixtures/install-packages $(PACKAGES)
+
+clean:
+	$(CARGO) clean
