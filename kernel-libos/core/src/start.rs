@@ -4,6 +4,7 @@
 //! cannot be started is one clear line on the console, and a status that shells know: 127 for not found, 126 for not executable.
 
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use libos_abi::{Errno, Result};
 use ukc_boot_record::BootRecord;
@@ -99,13 +100,23 @@ fn first_process() {
     let mut frame = UserFrame::new_user(0, 0);
     match prepare(&mut frame) {
         // Nothing that owns anything is left on this stack.
-        Ok(()) => cpu::enter_user(&frame),
+        Ok(()) => {
+            HAS_STARTED.store(true, Ordering::Relaxed);
+            cpu::enter_user(&frame)
+        }
         Err(Failure { program, what, errno }) => {
             let status = if errno == Errno::ENOENT { 127 } else { 126 };
             let program = core::str::from_utf8(&program).unwrap_or("the program");
             fail(format_args!("ukc: cannot {what} {program}: {errno:?} ({})", describe(errno)), status)
         }
     }
+}
+
+static HAS_STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the first program is still to be started: what happens now nobody can date more exactly than "at boot".
+pub fn is_booting() -> bool {
+    cfg!(ukc_kernel) && !HAS_STARTED.load(Ordering::Relaxed)
 }
 
 /// Why the first process could not be started.

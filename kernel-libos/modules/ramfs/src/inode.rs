@@ -60,8 +60,22 @@ struct Meta {
     blocks_below: u64,
 }
 
+/// Stands for the time of boot in [`Meta`], until somebody asks: directories are made at every boot, and most programs never ask for a time.
+pub(crate) const BOOT: (i64, u32) = (i64::MIN, 0);
+
 fn now() -> (i64, u32) {
-    let ns = libos_core::time::realtime_ns();
+    if libos_core::start::is_booting() {
+        return BOOT;
+    }
+    seconds(libos_core::time::realtime_ns())
+}
+
+/// A time of [`Meta`] as programs see it.
+pub(crate) fn shown(time: (i64, u32)) -> (i64, u32) {
+    if time == BOOT { seconds(libos_core::time::wall_offset_ns()) } else { time }
+}
+
+fn seconds(ns: u64) -> (i64, u32) {
     ((ns / 1_000_000_000) as i64, (ns % 1_000_000_000) as u32)
 }
 
@@ -218,10 +232,10 @@ impl Inode for RamInode {
             size,
             block_bytes: 4096,
             blocks: meta.blocks_below.max(own_blocks),
-            atime: meta.atime,
-            mtime: meta.mtime,
-            ctime: meta.ctime,
-            btime: meta.btime,
+            atime: shown(meta.atime),
+            mtime: shown(meta.mtime),
+            ctime: shown(meta.ctime),
+            btime: meta.btime.map(shown),
         })
     }
 

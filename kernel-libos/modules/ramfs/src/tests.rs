@@ -151,3 +151,11 @@ fn options_are_read() {
     assert_eq!((root.mode & 0o7777, root.uid), (0o700, 5));
     assert_eq!(fs::mount(None, b"size=many").err(), Some(Errno::EINVAL));
 }
+
+#[test]
+fn the_time_of_boot_is_told_when_somebody_asks() {
+    let (seconds, _) = inode::shown(inode::BOOT);
+    // The host's clock; before 2020 it would be wrong.
+    assert!(seconds > 1_577_836_800, "{seconds}");
+    assert_eq!(inode::shown((5, 6)), (5, 6));
+}
