@@ -26,6 +26,14 @@ pub fn at_shutdown(f: fn()) {
     AT_SHUTDOWN.lock().push(f);
 }
 
+/// What modules do once the root file system is there, with the rights of root and before the program is started.
+static AFTER_MOUNT: SpinLock<Vec<fn(&Task)>> = SpinLock::new(Vec::new());
+
+/// Arranges for a function to be called when the root file system is mounted; for init functions.
+pub fn after_mount(f: fn(&Task)) {
+    AFTER_MOUNT.lock().push(f);
+}
+
 /// What the monitor told.
 static BOOT_INFO: SpinLock<Option<&'static BootInfo>> = SpinLock::new(None);
 
@@ -143,6 +151,8 @@ fn prepare(frame: &mut UserFrame) -> Result<(), Failure> {
     let cwd = over.cwd.as_deref().unwrap_or(record.cwd);
     with_current(|task| {
         task.set_fs(fs);
+        let functions = core::mem::take(&mut *AFTER_MOUNT.lock());
+        functions.into_iter().for_each(|f| f(task));
         enter_directory(task, cwd).map_err(failure("enter", cwd))?;
         open_console(task).map_err(failure("open", b"/dev/console"))?;
         let groups: Vec<u32> = record.groups().collect();

@@ -1,8 +1,14 @@
 //! How the card gets its address: from the boot record, or from a DHCP server.
 
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::net::{IpAddr, Ipv4Addr};
 
-use libos_core::start;
+use libos_core::abi::general::AT_FDCWD;
+use libos_core::file::OpenFlags;
+use libos_core::io::IoSrc;
+use libos_core::vfs::{self, OpenHow};
+use libos_core::{Task, command_line, start};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::dhcpv4;
 use smoltcp::wire::{IpAddress, IpCidr};
@@ -23,14 +29,63 @@ pub enum Settings {
     },
 }
 
-/// Reads the boot record.
+/// Reads the kernel command line, then the boot record.
 pub fn settings() -> Settings {
+    if let Some(given) = given_address() {
+        return Settings::Static { cidr: given.cidr, gateway: given.gateway };
+    }
     match start::boot_record().map_or(Network::None, |record| record.network) {
         Network::None => Settings::None,
         Network::Dhcp => Settings::Dhcp,
         Network::Static { address, prefix_len, gateway } => {
             Settings::Static { cidr: IpCidr::new(address.into(), prefix_len), gateway: gateway.map(IpAddress::from) }
         }
+    }
+}
+
+/// `ukc.ip=ADDRESS/PREFIX[:GATEWAY[:DNS]]` of the kernel command line.
+#[derive(Debug, PartialEq, Eq)]
+struct Given {
+    cidr: IpCidr,
+    gateway: Option<IpAddress>,
+    dns: Option<Ipv4Addr>,
+}
+
+fn given_address() -> Option<Given> {
+    command_line::words(start::command_line()).find_map(|word| parse_given(core::str::from_utf8(word.strip_prefix(b"ukc.ip=")?).ok()?))
+}
+
+fn parse_given(text: &str) -> Option<Given> {
+    let mut parts = text.split(':');
+    let (address, prefix_len) = parts.next()?.split_once('/')?;
+    let address: Ipv4Addr = address.parse().ok()?;
+    let prefix_len: u8 = prefix_len.parse().ok().filter(|&len| len <= 32)?;
+    let mut next = || parts.next().filter(|part| !part.is_empty()).map(|part| part.parse::<Ipv4Addr>().ok());
+    let (gateway, dns) = (next(), next());
+    Some(Given {
+        cidr: IpCidr::new(IpAddress::Ipv4(address), prefix_len),
+        gateway: gateway.flatten().map(IpAddress::Ipv4),
+        dns: dns.flatten(),
+    })
+}
+
+/// Writes /etc/resolv.conf (resolv.conf(5)) with the name servers that the command line or the boot record give, as a container runtime does. Without
+/// any, or without an /etc to write to, the image's own file stays.
+pub fn write_resolv_conf(task: &Task) {
+    let mut text = String::new();
+    let mut add = |server: IpAddr| text.push_str(&alloc::format!("nameserver {server}\n"));
+    match given_address() {
+        Some(given) => given.dns.into_iter().for_each(|v4| add(IpAddr::V4(v4))),
+        None => start::boot_record().iter().flat_map(|record| record.dns()).for_each(add),
+    }
+    if text.is_empty() {
+        return;
+    }
+    let flags = OpenFlags::WRONLY | OpenFlags::CREAT | OpenFlags::TRUNC;
+    let how = OpenHow { flags, mode: 0o644, ..OpenHow::existing(flags) };
+    // Names then resolve only as far as the image's file goes; that is no reason not to start.
+    if let Ok(file) = vfs::open_at(task, AT_FDCWD, b"/etc/resolv.conf", how) {
+        let _ = file.write(&mut IoSrc::kernel(text.as_bytes()));
     }
 }
 
@@ -68,6 +123,28 @@ impl Dhcp {
             dhcpv4::Event::Configured(config) => {
                 Some(Lease { cidr: Some(IpCidr::Ipv4(config.address)), gateway: config.router.map(IpAddress::Ipv4) })
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_on_the_command_line() {
+        let ip = |a, b, c, d| IpAddress::v4(a, b, c, d);
+        let given = |gateway, dns| Some(Given { cidr: IpCidr::new(ip(10, 0, 2, 15), 24), gateway, dns });
+        for (text, expected) in [
+            ("10.0.2.15/24", given(None, None)),
+            ("10.0.2.15/24:10.0.2.2", given(Some(ip(10, 0, 2, 2)), None)),
+            ("10.0.2.15/24:10.0.2.2:10.0.2.3", given(Some(ip(10, 0, 2, 2)), Some(Ipv4Addr::new(10, 0, 2, 3)))),
+            ("10.0.2.15/24::10.0.2.3", given(None, Some(Ipv4Addr::new(10, 0, 2, 3)))),
+            ("10.0.2.15", None),
+            ("10.0.2.15/33", None),
+            ("x/24", None),
+        ] {
+            assert_eq!(parse_given(text), expected, "{text}");
         }
     }
 }

@@ -47,7 +47,7 @@ pub(crate) const AF_INET6: i32 = 10;
 fn init() {
     socket::register(AF_INET, create_v4, None);
     socket::register(AF_INET6, create_v6, None);
-    stack::start();
+    libos_core::start::after_mount(config::write_resolv_conf);
 }
 
 fn create_v4(kind: i32, protocol: i32) -> Result<Arc<dyn FileOps>> {

@@ -175,10 +175,8 @@ pub struct Stack {
 
 static STACK: SpinLock<Option<Box<Stack>>> = SpinLock::new(None);
 
-/// Nothing happens until the first socket is made: a program that never uses the network does not pay for it.
-pub fn start() {}
-
-/// Runs `f` on the stack and then everything that follows from it.
+/// Runs `f` on the stack and then everything that follows from it. The first call makes the stack: a program that never uses the network does not pay
+/// for it.
 pub fn with<R>(f: impl FnOnce(&mut Stack) -> R) -> R {
     let mut guard = STACK.lock();
     let (stack, is_new) = match &mut *guard {
