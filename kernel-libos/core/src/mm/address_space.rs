@@ -344,6 +344,39 @@ impl AddressSpace {
         Ok(())
     }
 
+    /// Returns the source whose first page an area shows at exactly this address (shmdt(2)).
+    pub fn source_starting_at(&self, addr: usize) -> Option<Arc<dyn PageSource>> {
+        let inner = self.lock();
+        let vma = inner.vmas.find(addr).filter(|v| v.range.start == addr && v.first_page == 0)?;
+        vma.source.clone()
+    }
+
+    /// Unmaps every area that shows a source mapped at `addr`, also when mprotect(2) split the mapping or parts are gone.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn unmap_source(&self, addr: usize, source: &Arc<dyn PageSource>) -> Result<()> {
+        let mut dropped = Vec::new();
+        let mut guard = self.lock();
+        let mut at = addr;
+        let mut result = Ok(());
+        while let Some(vma) = guard.vmas.find_or_next(at) {
+            let range = vma.range.clone();
+            let belongs = vma.source.as_ref().is_some_and(|own| super::vma::same_source(own, source))
+                && range.start as u64 == addr as u64 + vma.first_page * PAGE_SIZE as u64;
+            at = range.end;
+            if belongs {
+                match guard.remove(range) {
+                    Ok(removed) => dropped.extend(removed),
+                    Err(errno) => result = Err(errno),
+                }
+            }
+        }
+        drop(guard);
+        drop(dropped);
+        result
+    }
+
     /// Unmaps everything, when the last thread is gone.
     pub fn clear(&self) {
         let (removed, program) = {
