@@ -17,8 +17,8 @@ use libos_virtio::{Device, Direction, Part, Queue};
 const KIND: u32 = 4;
 /// Bytes asked for at once.
 const BUFFER_BYTES: usize = 64;
-/// How long a read waits for the device. The monitor answers from a thread of its own in well under a millisecond.
-const PATIENCE_NS: u64 = 20_000_000;
+/// How long a read waits for each answer. The monitor answers from a thread of its own in well under a millisecond, unless its host is very busy.
+const PATIENCE_NS: u64 = 200_000_000;
 
 libos_core::module! {
     name: virtio_rng,
@@ -53,7 +53,7 @@ fn start(mut device: Device) -> Result<State> {
 impl EntropyDevice for Rng {
     fn read(&self, dst: &mut [u8]) -> usize {
         let mut filled = 0;
-        let deadline = time::monotonic_ns() + PATIENCE_NS;
+        let mut deadline = time::monotonic_ns() + PATIENCE_NS;
         while filled < dst.len() && time::monotonic_ns() < deadline {
             // Locked only for moments, not for the whole wait.
             let mut state = self.0.lock();
@@ -74,6 +74,7 @@ impl EntropyDevice for Rng {
                 // Nobody else gets the same bytes.
                 queue.own().write(0, &[0; BUFFER_BYTES]);
                 filled += len;
+                deadline = time::monotonic_ns() + PATIENCE_NS;
             }
             drop(state);
             libos_core::arch::cpu::relax();

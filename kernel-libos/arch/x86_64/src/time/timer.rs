@@ -28,6 +28,8 @@ pub fn set_timer(deadline_ns: Option<u64>) {
             apic::enable();
             let mode = if cpu::features().tsc_deadline {
                 apic::write(Register::TimerVector, 2 << 17 | u32::from(TIMER_VECTOR));
+                // A memory-mapped write of the mode must be done before the first deadline (Intel SDM vol. 3, 11.5.4.1).
+                core::sync::atomic::fence(Ordering::SeqCst);
                 DEADLINE
             } else {
                 apic::write(Register::Divide, 0b1011);
