@@ -23,7 +23,7 @@ impl Key {
     /// # Errors
     /// `EINVAL` when the address is not aligned.
     pub fn of(task: &Task, addr: usize, is_private: bool) -> Result<Key> {
-        if addr % 4 != 0 {
+        if !addr.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let mm = task.mm();

@@ -35,7 +35,7 @@ pub fn sys_sched_yield(_task: &Task) -> Result<usize> {
 const CPUS: u64 = 1;
 
 pub fn sys_sched_getaffinity(task: &Task, tid: i32, len: usize, out: UserPtr<u64>) -> Result<usize> {
-    if len < 8 || len % 8 != 0 {
+    if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
     let mask = find(task, tid)?.sched.affinity.load(Ordering::Relaxed) & CPUS;
@@ -121,7 +121,7 @@ pub fn sys_sched_setparam(task: &Task, tid: i32, param: UserPtr<u32>) -> Result<
 type SchedAttr = [u64; 6];
 
 pub fn sys_sched_getattr(task: &Task, tid: i32, out: UserPtr<SchedAttr>, size: u32, flags: u32) -> Result<usize> {
-    if out.is_null() || size < 48 || size > 4096 || flags != 0 {
+    if out.is_null() || !(48..=4096).contains(&size) || flags != 0 {
         return Err(Errno::EINVAL);
     }
     let target = find(task, tid)?;
