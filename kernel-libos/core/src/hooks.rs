@@ -21,6 +21,14 @@ pub fn system_call(table: &[Entry], frame: &mut UserFrame) {
 
 /// Answers a call that is not linked.
 pub fn not_linked(frame: &mut UserFrame) {
+    // No program names this call: signal delivery makes it, so its handler is nobody's choice.
+    if frame.orig_rax == u64::from(linux::__NR_restart_syscall) {
+        let restart = with_current(|task| task.signals.take_restart());
+        // Nobody but signal delivery has reason to make this call.
+        let result = restart.map_or(Err(crate::Errno::EINTR), |restart| with_current(|task| restart(task)));
+        frame.rax = result.map_or_else(|errno| errno.to_ret() as u64, |value| value as u64);
+        return;
+    }
     // The address of the call itself: `syscall` is two bytes long.
     with_current(|task| crate::enosys::report(task, frame.orig_rax as usize, frame.rip.wrapping_sub(2) as usize));
     frame.rax = crate::Errno::ENOSYS.to_ret() as u64;

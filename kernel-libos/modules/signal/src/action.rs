@@ -95,14 +95,6 @@ pub fn sys_sigaltstack(task: &Task, context: &mut SyscallContext<'_>, new: UserP
     Ok(0)
 }
 
-pub fn sys_restart_syscall(task: &Task) -> Result<usize> {
-    match task.signals.take_restart() {
-        Some(restart) => restart(task),
-        // Nobody but signal delivery has reason to make this call.
-        None => Err(Errno::EINTR),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,6 @@
-//! Signals: kill(2) and its relatives, sigaction(2), sigprocmask(2), sigaltstack(2), sigreturn(2), waiting for signals, restart_syscall(2).
+//! Signals: kill(2) and its relatives, sigaction(2), sigprocmask(2), sigaltstack(2), sigreturn(2), waiting for signals.
 //!
-//! The machinery is `libos_core::task::signal`; these are its entries.
+//! The machinery is `libos_core::task::signal`; these are its entries. restart_syscall(2) is in core, because no program names it.
 #![cfg_attr(not(test), no_std)]
 #![forbid(unsafe_code)]
 
@@ -17,7 +17,6 @@ libos_core::module! {
         rt_sigpending => action::sys_rt_sigpending,
         rt_sigreturn => action::sys_rt_sigreturn,
         sigaltstack => action::sys_sigaltstack,
-        restart_syscall => action::sys_restart_syscall,
         rt_sigsuspend => wait::sys_rt_sigsuspend,
         rt_sigtimedwait => wait::sys_rt_sigtimedwait,
         pause => wait::sys_pause,
