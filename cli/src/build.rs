@@ -125,14 +125,20 @@ pub struct Written {
 /// Writes an image to `output`, or to the store under `names`.
 pub fn write(image: &Assembled, output: Option<&Path>, names: &[Name], interrupt: &Interrupt) -> Result<Written, Failure> {
     let is_cancelled = || interrupt.is_set();
-    let fail = |e: &dyn std::fmt::Display| interrupt.check().err().unwrap_or_else(|| Failure::new(e.to_string()));
+    let fail = |e: &dyn std::fmt::Display, place: &Path| {
+        // What fails in the middle of a file does not know its name.
+        let (text, place) = (e.to_string(), place.display().to_string());
+        let text = if text.contains(&place) { text } else { format!("{text}; the image was to go to `{place}`") };
+        interrupt.check().err().unwrap_or_else(|| Failure::new(text))
+    };
     if let Some(dir) = output {
-        let document = image.write(dir, &is_cancelled).map_err(|e| fail(&e))?;
+        let document = image.write(dir, &is_cancelled).map_err(|e| fail(&e, dir))?;
         return Ok(Written { image: document, dir: dir.to_owned(), id: None });
     }
-    let store = ImageStore::open(places::data()?)?;
+    let root = places::data()?;
+    let store = ImageStore::open(&root)?;
     let staging = store.begin()?;
-    let document = image.write(&staging.path(), &is_cancelled).map_err(|e| fail(&e))?;
+    let document = image.write(&staging.path(), &is_cancelled).map_err(|e| fail(&e, &root))?;
     interrupt.check()?;
     let id = store.commit(staging, names)?;
     Ok(Written { image: document, dir: store.find(&id)?.dir, id: Some(format!("sha256:{id}")) })
