@@ -331,8 +331,12 @@ extern "C" fn task_begins(_: usize) -> ! {
             super::exit::end_kernel_thread()
         }
         Start::User(frame) => {
-            // The frame moves to the stack, because what owns heap memory would never be dropped.
-            let frame = *frame;
+            // The frame moves to the stack, because what owns heap memory would never be dropped. A box that was moved out of is freed at the end of its
+            // scope, hence the block.
+            let frame = {
+                let boxed = frame;
+                *boxed
+            };
             super::clone::child_begins();
             context::enter_user(&frame)
         }
