@@ -9,7 +9,7 @@
 //! | `stat` | stat, statx, statfs and their relatives |
 //! | `access` | access and its relatives |
 //! | `place` | working directory, root, links that are read |
-//! | `change` | mkdir, unlink, rename, link, symlink, mknod |
+//! | `change` | mkdir, unlink, rename, link, symlink |
 //! | `attributes` | chmod, chown, utimensat, truncate, umask |
 //! | `list` | getdents |
 //! | `xattr` | extended attributes |
@@ -75,8 +75,6 @@ libos_core::module! {
         linkat => change::sys_linkat,
         symlink => change::sys_symlink,
         symlinkat => change::sys_symlinkat,
-        mknod => change::sys_mknod,
-        mknodat => change::sys_mknodat,
         chmod => attributes::sys_chmod,
         fchmod => attributes::sys_fchmod,
         fchmodat => attributes::sys_fchmodat,

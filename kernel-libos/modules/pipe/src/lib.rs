@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod end;
+mod node;
 mod ring;
 mod splice;
 
@@ -24,7 +25,7 @@ use end::{Pipe, PipeEnd};
 
 libos_core::module! {
     name: pipe,
-    needs: [fd],
+    needs: [fd, ramfs],
     init: init,
     syscalls: {
         pipe => sys_pipe,
@@ -32,6 +33,8 @@ libos_core::module! {
         splice => splice::sys_splice,
         tee => splice::sys_tee,
         vmsplice => splice::sys_vmsplice,
+        mknod => node::sys_mknod,
+        mknodat => node::sys_mknodat,
     },
 }
 
