@@ -69,7 +69,7 @@ pub fn user_fault(frame: &mut UserFrame, fault: Fault) {
     const SI_KERNEL: i32 = linux::SI_KERNEL as i32;
     let rip = frame.rip as usize;
     match fault {
-        Fault::PageFault { addr, present, write, exec } => page_fault(frame, addr, present, write, exec),
+        Fault::PageFault { addr, present, write, exec } => page_fault(addr, present, write, exec),
         Fault::DivideError => raise(set::SIGFPE, FPE_INTDIV, rip, 0),
         // Status bits that the control word does not mask.
         Fault::Fpu { status, control } => raise(set::SIGFPE, float_code(u32::from(status & !control)), rip, 16),
@@ -105,7 +105,7 @@ fn raise(signo: u32, code: i32, addr: usize, trap: u64) {
     deliver::force_fault(signo, code, addr);
 }
 
-fn page_fault(frame: &UserFrame, addr: usize, present: bool, write: bool, exec: bool) {
+fn page_fault(addr: usize, present: bool, write: bool, exec: bool) {
     let access = if exec {
         Access::Exec
     } else if write {
@@ -113,9 +113,7 @@ fn page_fault(frame: &UserFrame, addr: usize, present: bool, write: bool, exec: 
     } else {
         Access::Read
     };
-    let (mm, limits) = with_current(|task| (task.mm(), crate::mm::Limits::of(task)));
-    let result = mm.fault(addr, access, &limits);
-    drop(mm);
+    let result = with_current(|task| task.mm().fault_within(addr, access, &|| crate::mm::Limits::of(task)));
     let Err(error) = result else { return };
     match error.signal() {
         Some((signo, code)) => {
@@ -125,22 +123,11 @@ fn page_fault(frame: &UserFrame, addr: usize, present: bool, write: bool, exec: 
             with_current(|task| task.signals.set_fault(fault));
             deliver::force_fault(signo, code, addr);
         }
-        None => out_of_memory(frame),
+        // It tries again, unless it was the one to go.
+        None => {
+            crate::mm::oom::make_room();
+        }
     }
-}
-
-/// Memory ran out under a program: it is killed, as Linux' OOM killer would.
-fn out_of_memory(frame: &UserFrame) {
-    with_current(|task| {
-        let name = task.name_bytes();
-        let name = core::str::from_utf8(&name).unwrap_or("?");
-        crate::arch::kprintln!(
-            "ukc: out of memory: {name} (pid {}) at {:#x} is killed; give the machine more with --memory",
-            task.pid(),
-            frame.rip
-        );
-    });
-    deliver::force_signal(set::SIGKILL);
 }
 
 #[cfg(ukc_kernel)]

@@ -101,6 +101,14 @@ impl AddressSpace {
     /// # Errors
     /// [`FaultError`].
     pub fn fault(&self, addr: usize, access: Access, limits: &Limits) -> Result<(), FaultError> {
+        self.fault_within(addr, access, &|| *limits)
+    }
+
+    /// As [`AddressSpace::fault`], for callers that need some work to know the limits: they matter only when a stack grows.
+    ///
+    /// # Errors
+    /// [`FaultError`].
+    pub fn fault_within(&self, addr: usize, access: Access, limits: &dyn Fn() -> Limits) -> Result<(), FaultError> {
         loop {
             let wanted = match self.lock().begin_fault(addr, access, limits)? {
                 Step::Done => return Ok(()),
@@ -237,12 +245,16 @@ fn copy_of(frame: &Frame) -> Result<Frame, FaultError> {
 
 impl Inner {
     /// Does what can be done under the lock.
-    fn begin_fault(&mut self, addr: usize, access: Access, limits: &Limits) -> Result<Step, FaultError> {
+    fn begin_fault(&mut self, addr: usize, access: Access, limits: &dyn Fn() -> Limits) -> Result<Step, FaultError> {
         let page = page_floor(addr);
-        if self.vmas.find(addr).is_none() {
-            self.grow_stack(page, limits)?;
-        }
-        let vma = self.vmas.find(addr).ok_or(FaultError::NotMapped)?;
+        let vma = match self.vmas.find_or_next(addr) {
+            Some(vma) if vma.range.start <= addr => vma,
+            Some(above) if above.flags.contains(VmaFlags::GROWS_DOWN) => {
+                self.grow_stack(page, &limits())?;
+                self.vmas.find(addr).ok_or(FaultError::NotMapped)?
+            }
+            _ => return Err(FaultError::NotMapped),
+        };
         if !access.is_allowed_by(vma.protection) {
             return Err(FaultError::NotAllowed);
         }
@@ -345,8 +357,14 @@ fn neighbourhood(vma: &Vma, page: usize) -> (usize, usize) {
 #[cfg(ukc_kernel)]
 #[unsafe(no_mangle)]
 fn ukc_kernel_fault(addr: usize, write: bool) -> bool {
-    crate::task::with_current(|task| {
-        let access = if write { Access::Write } else { Access::Read };
-        task.mm().fault(addr, access, &Limits::of(task)).is_ok()
-    })
+    let access = if write { Access::Write } else { Access::Read };
+    loop {
+        let result = crate::task::with_current(|task| task.mm().fault_within(addr, access, &|| Limits::of(task)));
+        if result != Err(FaultError::NoMemory) {
+            return result.is_ok();
+        }
+        if !super::oom::make_room() {
+            return false;
+        }
+    }
 }

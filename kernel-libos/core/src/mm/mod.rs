@@ -11,7 +11,7 @@
 //! | `vma` | what is mapped where, without pages |
 //! | `pages` | the page table as a map from addresses to frames |
 //! | `address_space` | both together: mmap, munmap, mprotect, brk |
-//! | `fault` | page faults: demand paging, copy-on-write, stack growth |
+//! | `fault`, `oom` | page faults: demand paging, copy-on-write, stack growth; who is killed when memory ends |
 //! | `fork`, `remap`, `advise` | fork; mremap; madvise, mlock, mincore, msync |
 //! | `shared` | shared anonymous memory |
 
@@ -24,6 +24,7 @@ mod fork;
 pub mod frame;
 #[cfg_attr(not(any(test, ukc_kernel)), allow(dead_code, reason = "on the host the heap is the host's"))]
 mod heap;
+pub(crate) mod oom;
 mod pages;
 mod remap;
 pub mod shared;
