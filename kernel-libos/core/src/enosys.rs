@@ -62,7 +62,7 @@ pub(crate) fn report(task: &crate::Task, number: usize, address: usize) {
     let program = core::str::from_utf8(&program).unwrap_or("?");
     match name_of(number) {
         Some(name) => crate::arch::kprintln!(
-            "ukc: {program} (pid {}) calls {name} at {address:#x}, which this kernel does not have: ENOSYS; `ukc build --syscall {name}` links it",
+            "ukc: {program} (pid {}) calls {name} at {address:#x}, which this kernel does not have: ENOSYS; `ukc build --syscall {name}` links it, if any kernel of this version has it",
             task.pid()
         ),
         None => crate::arch::kprintln!(

@@ -55,14 +55,18 @@ pub fn mix(bytes: &[u8]) {
 pub fn reseed() {
     let mut seed = [0u8; 32];
     for word in seed.chunks_exact_mut(8) {
-        let value = rng::rdseed().or_else(rng::rdrand).unwrap_or(0) ^ rng::entropy_mix();
+        // Jitter takes thousands of instructions, so it stands in where the processor has nothing.
+        let value = rng::rdseed().or_else(rng::rdrand).unwrap_or_else(rng::entropy_mix);
         word.copy_from_slice(&value.to_le_bytes());
     }
+    let jitter = rng::entropy_mix().to_le_bytes();
     let mut from_device = [0u8; 32];
     let device = DEVICES.lock().entropy.first().cloned();
     if let Some(device) = device {
         device.read(&mut from_device);
     }
+    // The processor's generator is not trusted alone.
+    seed.iter_mut().zip(jitter).for_each(|(byte, more)| *byte ^= more);
     let mut generator = GENERATOR.lock();
     generator.absorb(&seed);
     generator.absorb(&from_device);

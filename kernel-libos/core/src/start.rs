@@ -18,7 +18,7 @@ use crate::task::creds::Credentials;
 use crate::task::{Resource, Task, boot, cpu, sched, with_current};
 use crate::vfs;
 
-/// What modules do when the machine ends: file systems write what is dirty.
+/// What modules do when the machine ends, before file systems write what is dirty.
 static AT_SHUTDOWN: SpinLock<Vec<fn()>> = SpinLock::new(Vec::new());
 
 /// Arranges for a function to be called before the machine is turned off.
@@ -268,6 +268,11 @@ pub fn power_off(status: u8) -> ! {
     let functions = core::mem::take(&mut *AT_SHUTDOWN.lock());
     for f in functions {
         f();
+    }
+    for mount in vfs::mount::mounts() {
+        if mount.fs.sync().is_err() {
+            crate::arch::kprintln!("ukc: could not write all of {}", core::str::from_utf8(&mount.source).unwrap_or("a file system"));
+        }
     }
     crate::control::report_exit(status);
     crate::arch::power::exit(status)

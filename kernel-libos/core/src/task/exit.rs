@@ -52,7 +52,10 @@ pub fn exit_group(status: i32) -> ! {
 /// Ends the current thread; the last one ends the process. Nothing on the stack may own anything.
 pub fn exit_thread(status: i32) -> ! {
     super::with_current(|task| {
-        give_up_memory(task, None);
+        // With the first process the machine ends: taking its memory apart page by page would be for nothing.
+        if task.process.pid != 1 || task.process.thread_count() > 1 {
+            give_up_memory(task, None);
+        }
         cpu::release_vectors(task);
         // Closing files may block, and must happen while the thread still counts as living.
         let files = task.files.lock().take();
