@@ -97,7 +97,8 @@ impl FileOps for ReadOnlyFile {
         self.inode.stat()
     }
 
-    fn page_source(&self, _file: &OpenFile) -> Result<Arc<dyn PageSource>> {
+    fn page_source(&self, file: &OpenFile) -> Result<Arc<dyn PageSource>> {
+        self.inode.note_mapped(file);
         Ok(self.pages.clone())
     }
 

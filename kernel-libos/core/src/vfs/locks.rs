@@ -6,7 +6,6 @@
 //!
 //! A wait for a POSIX lock that would close a circle of waiting owners answers `EDEADLK`.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -78,17 +77,27 @@ impl FileLocks {
 }
 
 struct State {
-    files: BTreeMap<(u64, u64), FileLocks>,
+    /// By device and inode; a system has few locked files at a time.
+    files: Vec<(Key, FileLocks)>,
     /// Who waits for whom, for the search for circles.
     waiting: Vec<(Owner, Owner)>,
 }
 
-static STATE: SpinLock<State> = SpinLock::new(State { files: BTreeMap::new(), waiting: Vec::new() });
+static STATE: SpinLock<State> = SpinLock::new(State { files: Vec::new(), waiting: Vec::new() });
 static RELEASED: WaitQueue = WaitQueue::new();
 /// Locks in all; closing a file costs one look at this while there are none.
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-fn key(file: &OpenFile) -> Result<(u64, u64)> {
+/// Device and inode number.
+type Key = (u64, u64);
+
+impl State {
+    fn find(&mut self, key: Key) -> Option<&mut FileLocks> {
+        self.files.iter_mut().find(|(at, _)| *at == key).map(|(_, locks)| locks)
+    }
+}
+
+fn key(file: &OpenFile) -> Result<Key> {
     let stat = file.stat()?;
     // Files that are no inode (sockets) are told apart by address; their device number is no file system's.
     Ok(if stat.dev == super::inode::ANONYMOUS_DEV { (stat.dev, Arc::as_ptr(&file.ops).cast::<()>() as u64) } else { (stat.dev, stat.ino) })
@@ -97,7 +106,7 @@ fn key(file: &OpenFile) -> Result<(u64, u64)> {
 /// Returns the first lock that stands in the way of `wanted`.
 pub fn conflict(file: &OpenFile, family: Family, wanted: &Lock) -> Result<Option<Lock>> {
     let key = key(file)?;
-    Ok(STATE.lock().files.get_mut(&key).and_then(|locks| find_conflict(locks.family(family), wanted)))
+    Ok(STATE.lock().find(key).and_then(|locks| find_conflict(locks.family(family), wanted)))
 }
 
 fn find_conflict(locks: &[Lock], wanted: &Lock) -> Option<Lock> {
@@ -114,8 +123,11 @@ pub fn lock(file: &OpenFile, family: Family, wanted: Lock, wait: bool) -> Result
     let attempt = || -> Option<Result<()>> {
         let mut state = STATE.lock();
         state.waiting.retain(|(waiter, _)| *waiter != wanted.owner);
+        if state.find(key).is_none() {
+            state.files.push((key, FileLocks::default()));
+        }
         let State { files, waiting } = &mut *state;
-        let locks = files.entry(key).or_default().family(family);
+        let locks = files.iter_mut().find(|(at, _)| *at == key)?.1.family(family);
         match find_conflict(locks, &wanted) {
             None => {
                 let before = locks.len();
@@ -163,13 +175,13 @@ fn closes_circle(waiting: &[(Owner, Owner)], waiter: Owner, mut holder: Owner) -
 pub fn unlock(file: &OpenFile, family: Family, owner: Owner, start: u64, end: u64) -> Result<()> {
     let key = key(file)?;
     let mut state = STATE.lock();
-    if let Some(locks) = state.files.get_mut(&key) {
+    if let Some(locks) = state.find(key) {
         let list = locks.family(family);
         let before = list.len();
         set(list, owner, start, end, None);
         count_change(before, list.len());
         if locks.record.is_empty() && locks.whole.is_empty() {
-            state.files.remove(&key);
+            state.files.retain(|(at, _)| *at != key);
         }
     }
     drop(state);

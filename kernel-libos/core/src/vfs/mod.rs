@@ -15,6 +15,7 @@
 //! | `volume` | where an image's bytes are: the initrd in place, or a disk |
 //! | `reclaim` | giving cached pages back when memory is short |
 //! | `registry` | what modules offer: file systems, devices, FIFOs, the writable layer |
+//! | `sparse` | a map for pages and inodes by number |
 //! | `boot` | mounts of the boot record |
 //!
 //! A new file system is a module that implements [`Inode`] and [`FileSystem`] and registers a [`registry::FileSystemType`] in its init function.
@@ -32,6 +33,7 @@ pub mod paged;
 pub mod permission;
 pub mod reclaim;
 pub mod registry;
+pub mod sparse;
 pub mod volume;
 pub mod walk;
 

@@ -1,6 +1,5 @@
 //! Where a file system's bytes are: the initrd in RAM, used in place, or a disk.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -112,19 +111,20 @@ const METADATA_PAGES: usize = 256;
 pub struct DiskVolume {
     disk: Arc<dyn BlockDevice>,
     index: u32,
-    metadata: SpinLock<BTreeMap<u64, (u64, Frame)>>,
+    /// Offset, when it was used last, the page. Few, so a scan finds them.
+    metadata: SpinLock<Vec<(u64, u64, Frame)>>,
     clock: core::sync::atomic::AtomicU64,
 }
 
 impl DiskVolume {
     /// Returns the volume of the `index`-th disk.
     pub fn new(disk: Arc<dyn BlockDevice>, index: u32) -> DiskVolume {
-        DiskVolume { disk, index, metadata: SpinLock::new(BTreeMap::new()), clock: 0.into() }
+        DiskVolume { disk, index, metadata: SpinLock::new(Vec::new()), clock: 0.into() }
     }
 
     fn page(&self, offset: u64) -> Result<Frame> {
         let now = self.clock.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
-        if let Some((used, frame)) = self.metadata.lock().get_mut(&offset) {
+        if let Some((_, used, frame)) = self.metadata.lock().iter_mut().find(|(at, ..)| *at == offset) {
             *used = now;
             return Ok(frame.clone());
         }
@@ -139,12 +139,12 @@ impl DiskVolume {
             frame.write(0, &sectors[..avail as usize]);
         }
         let mut cache = self.metadata.lock();
-        if cache.len() >= METADATA_PAGES {
-            // A scan of a small map per miss is nothing beside the disk read before it.
-            let oldest = cache.iter().min_by_key(|(_, (used, _))| *used).map(|(at, _)| *at);
-            oldest.and_then(|at| cache.remove(&at));
+        let entry = (offset, now, frame.clone());
+        if cache.len() < METADATA_PAGES {
+            cache.push(entry);
+        } else if let Some(oldest) = cache.iter_mut().min_by_key(|(_, used, _)| *used) {
+            *oldest = entry;
         }
-        cache.insert(offset, (now, frame.clone()));
         drop(cache);
         Ok(frame)
     }

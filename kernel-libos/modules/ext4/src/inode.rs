@@ -1,16 +1,17 @@
 //! The traits of the virtual file system on top of nodes and pages.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 
 use libos_core::abi::general as linux;
-use libos_core::file::{FileOps, OpenFlags};
+use libos_core::file::{FileOps, OpenFile, OpenFlags};
 use libos_core::mm::{Frame, PageSource, SourceName};
 use libos_core::sync::SpinLock;
 use libos_core::vfs::files::ReadOnlyFile;
+use libos_core::vfs::mount::MappedName;
 use libos_core::vfs::reclaim::{self, Reclaim};
+use libos_core::vfs::sparse::Sparse;
 use libos_core::vfs::volume::Volume;
 use libos_core::vfs::{Attachment, Attributes, DirEntry, FileSystem, Inode, Link, Stat, StatFs};
 use libos_core::{Errno, Result};
@@ -24,7 +25,7 @@ use crate::pages::Cache;
 pub struct Ext4 {
     geometry: Geometry,
     /// Inodes in use, so that all names of a file lead to one inode and one set of pages.
-    inodes: SpinLock<BTreeMap<u32, Weak<Ext4Inode>>>,
+    inodes: SpinLock<Sparse<Weak<Ext4Inode>>>,
 }
 
 /// Mounts a volume.
@@ -34,7 +35,7 @@ pub struct Ext4 {
 pub fn mount(volume: Option<Arc<dyn Volume>>, _options: &[u8]) -> Result<Arc<dyn FileSystem>> {
     let geometry = Geometry::read(volume.ok_or(Errno::ENOTBLK)?)?;
     let is_in_ram = geometry.volume.is_in_ram();
-    let fs = Arc::new(Ext4 { geometry, inodes: SpinLock::new(BTreeMap::new()) });
+    let fs = Arc::new(Ext4 { geometry, inodes: SpinLock::new(Sparse::new()) });
     let root = fs.inode(ROOT_INODE)?;
     if !root.node.is_dir() {
         return Err(Errno::EUCLEAN);
@@ -49,17 +50,23 @@ pub fn mount(volume: Option<Arc<dyn Volume>>, _options: &[u8]) -> Result<Arc<dyn
 
 impl Ext4 {
     fn inode(self: &Arc<Ext4>, number: u32) -> Result<Arc<Ext4Inode>> {
-        if let Some(inode) = self.inodes.lock().get(&number).and_then(Weak::upgrade) {
+        if let Some(inode) = self.inodes.lock().get(number.into()).and_then(Weak::upgrade) {
             return Ok(inode);
         }
         let node = Node::read(&self.geometry, number)?;
-        let new = Arc::new(Ext4Inode { fs: self.clone(), node, cache: Cache::default(), attachment: SpinLock::new(None) });
+        let new = Arc::new(Ext4Inode {
+            fs: self.clone(),
+            node,
+            cache: Cache::default(),
+            attachment: SpinLock::new(None),
+            mapped_as: MappedName::default(),
+        });
         let mut inodes = self.inodes.lock();
-        if let Some(inode) = inodes.get(&number).and_then(Weak::upgrade) {
+        if let Some(inode) = inodes.get(number.into()).and_then(Weak::upgrade) {
             drop(inodes);
             return Ok(inode);
         }
-        inodes.insert(number, Arc::downgrade(&new));
+        inodes.insert(number.into(), Arc::downgrade(&new))?;
         drop(inodes);
         Ok(new)
     }
@@ -104,10 +111,10 @@ impl Reclaim for Mounted {
         while freed < pages {
             // One inode at a time, so that no reference is dropped while the list is locked.
             let Some(inodes) = self.fs.inodes.try_lock() else { break };
-            let next = inodes.range(from..).find_map(|(number, weak)| weak.upgrade().map(|inode| (*number, inode)));
+            let next = inodes.next(from).map(|(number, weak)| (number, weak.upgrade()));
             drop(inodes);
             let Some((number, inode)) = next else { break };
-            freed += inode.cache.reclaim(pages - freed);
+            freed += inode.map_or(0, |inode| inode.cache.reclaim(pages - freed));
             from = number + 1;
         }
         freed
@@ -120,14 +127,16 @@ struct Ext4Inode {
     node: Node,
     cache: Cache,
     attachment: Attachment,
+    mapped_as: MappedName,
 }
 
 impl Drop for Ext4Inode {
     fn drop(&mut self) {
         let mut inodes = self.fs.inodes.lock();
         // A new one with the same number may be there already.
-        if inodes.get(&self.node.number).is_some_and(|weak| weak.strong_count() == 0) {
-            inodes.remove(&self.node.number);
+        let number = self.node.number.into();
+        if inodes.get(number).is_some_and(|weak| weak.strong_count() == 0) {
+            inodes.remove(number);
         }
     }
 }
@@ -191,6 +200,10 @@ impl Inode for Ext4Inode {
         Ok(Arc::new(ReadOnlyFile { pages: self.clone(), inode: self }))
     }
 
+    fn note_mapped(&self, file: &OpenFile) {
+        self.mapped_as.set(file.path.as_ref());
+    }
+
     fn pages(self: Arc<Self>) -> Result<Arc<dyn PageSource>> {
         Ok(self)
     }
@@ -251,6 +264,6 @@ impl PageSource for Ext4Inode {
     }
 
     fn describe(&self) -> SourceName {
-        SourceName { dev: self.dev(), ino: u64::from(self.node.number), path: Vec::new() }
+        SourceName { dev: self.dev(), ino: u64::from(self.node.number), path: self.mapped_as.path() }
     }
 }

@@ -3,11 +3,11 @@
 //! An image in RAM is its own page cache: a file page that is a page of the image is handed out as it lies there. Everything else (pages on a disk, blocks
 //! smaller than a page, a last page with rubbish behind the file's end) is read into frames that the inode keeps until memory is short.
 
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use libos_core::mm::{Frame, PAGE_SIZE};
 use libos_core::sync::SpinLock;
+use libos_core::vfs::sparse::Sparse;
 use libos_core::{Errno, Result};
 
 use crate::geometry::Geometry;
@@ -29,7 +29,7 @@ pub struct Cache {
 
 #[derive(Default)]
 struct State {
-    frames: BTreeMap<u64, Frame>,
+    frames: Sparse<Frame>,
     /// Page after the last read from the disk, and how many that read brought: a miss exactly there means a sequential reader.
     next: u64,
     window: u64,
@@ -54,7 +54,7 @@ impl Cache {
                 return Ok(frame);
             }
         }
-        if let Some(frame) = self.state.lock().frames.get(&index) {
+        if let Some(frame) = self.state.lock().frames.get(index) {
             return Ok(frame.clone());
         }
         if fs.block_bytes >= PAGE && !fs.volume.is_in_ram() && is_whole {
@@ -68,8 +68,14 @@ impl Cache {
     pub fn cached(&self, fs: &Geometry, node: &Node, first: u64, count: usize, give: &mut dyn FnMut(u64, Frame)) {
         let end = first.saturating_add(count as u64).min(node.size / PAGE);
         // A fault in a program's text asks for many pages in a row, so this looks at runs, not at pages.
-        let own: Vec<(u64, Frame)> =
-            self.state.lock().frames.range(first..end.max(first)).map(|(index, frame)| (*index, frame.clone())).collect();
+        let mut own: Vec<(u64, Frame)> = Vec::new();
+        let state = self.state.lock();
+        let mut at = first;
+        while let Some((index, frame)) = state.frames.next(at).filter(|(index, _)| *index < end) {
+            own.push((index, frame.clone()));
+            at = index + 1;
+        }
+        drop(state);
         let is_own = |index: u64| own.iter().any(|(own, _)| *own == index);
         if fs.volume.is_in_ram() && fs.block_bytes == PAGE {
             let mut index = first;
@@ -93,7 +99,13 @@ impl Cache {
 
     fn keep(&self, index: u64, frame: Frame) -> Frame {
         // Another task may have read it at the same time; all must see one frame.
-        self.state.lock().frames.entry(index).or_insert(frame).clone()
+        let mut state = self.state.lock();
+        if let Some(kept) = state.frames.get(index) {
+            return kept.clone();
+        }
+        // Without memory to remember it, it is read again the next time; nobody writes here.
+        let _ = state.frames.insert(index, frame.clone());
+        frame
     }
 
     fn read_ahead(&self, fs: &Geometry, node: &Node, index: u64) -> Result<Frame> {
@@ -111,7 +123,7 @@ impl Cache {
             let wanted = if state.next == index && state.window > 0 { (state.window * 2).min(READ_AHEAD_MAX) } else { READ_AROUND };
             let wanted = wanted.min(in_run).min(whole_pages).max(1);
             // Stop at what is there already.
-            let known = state.frames.range(index + 1..index + wanted).next().map_or(wanted, |(at, _)| at - index);
+            let known = state.frames.next(index + 1).map_or(wanted, |(at, _)| wanted.min(at - index));
             state.next = index + known;
             state.window = known;
             known
@@ -137,12 +149,16 @@ impl Cache {
     /// Drops up to `pages` frames that nobody else refers to; see `Reclaim`.
     pub fn reclaim(&self, pages: usize) -> usize {
         let Some(mut state) = self.state.try_lock() else { return 0 };
+        let mut at = 0;
         let mut freed = 0;
-        state.frames.retain(|_, frame| {
-            let goes = freed < pages && frame.is_unique();
-            freed += usize::from(goes);
-            !goes
-        });
+        while freed < pages {
+            let Some((index, frame)) = state.frames.next(at) else { break };
+            at = index + 1;
+            if frame.is_unique() {
+                let frame = state.frames.remove(index);
+                freed += usize::from(frame.is_some());
+            }
+        }
         freed
     }
 }

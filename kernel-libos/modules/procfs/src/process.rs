@@ -95,7 +95,8 @@ fn comm(task: &Task, text: &mut Text) {
 }
 
 fn set_comm(task: &Task, bytes: &[u8]) -> Result<()> {
-    task.set_name(bytes.trim_ascii_end());
+    // As it is written: Linux keeps the line end of `echo`, too.
+    task.set_name(bytes);
     Ok(())
 }
 

@@ -1,6 +1,5 @@
 //! The bytes of regular files: pages in memory, and the pages below until they are written.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -12,6 +11,7 @@ use libos_core::io::{IoDst, IoSrc};
 use libos_core::mm::{self, Frame, PAGE_SIZE, PageSource, SourceName};
 use libos_core::sync::{Mutex, SpinLock};
 use libos_core::vfs::paged::MAX_LEN_BYTES;
+use libos_core::vfs::sparse::Sparse;
 use libos_core::vfs::{Inode, Stat};
 use libos_core::{Errno, Result};
 
@@ -28,7 +28,7 @@ pub struct Data {
 }
 
 struct State {
-    frames: BTreeMap<u64, Frame>,
+    frames: Sparse<Frame>,
     size: u64,
     /// Bytes that may still come from below; a page that this cuts is always in `frames`.
     below_len: u64,
@@ -45,7 +45,7 @@ impl Data {
     /// Returns an empty file, or the likeness of one below.
     pub fn new(below: Option<Arc<dyn PageSource>>) -> Data {
         let size = below.as_ref().map_or(0, |b| b.len_bytes());
-        Data { state: SpinLock::new(State { frames: BTreeMap::new(), size, below_len: size }), resize: Mutex::new(()), below }
+        Data { state: SpinLock::new(State { frames: Sparse::new(), size, below_len: size }), resize: Mutex::new(()), below }
     }
 
     pub fn size(&self) -> u64 {
@@ -59,7 +59,7 @@ impl Data {
     fn look(&self, index: u64) -> Result<Page> {
         let state = self.state.lock();
         let offset = index.checked_mul(PAGE).filter(|offset| *offset < state.size).ok_or(Errno::ENXIO)?;
-        Ok(match state.frames.get(&index) {
+        Ok(match state.frames.get(index) {
             Some(frame) => Page::Frame(frame.clone()),
             None if offset < state.below_len => Page::Below,
             None => Page::Hole,
@@ -70,7 +70,7 @@ impl Data {
     fn count_below(&self, first: u64, count: usize) -> Option<usize> {
         let state = self.state.lock();
         let end = first.saturating_add(count as u64).min(state.below_len.min(state.size).div_ceil(PAGE)).max(first);
-        state.frames.range(first..end).next().is_none().then_some((end - first) as usize)
+        state.frames.next(first).is_none_or(|(index, _)| index >= end).then_some((end - first) as usize)
     }
 
     fn page_below(&self, index: u64) -> Result<Frame> {
@@ -81,7 +81,7 @@ impl Data {
     fn own_page(&self, owner: &RamInode, index: u64) -> Result<Frame> {
         let is_below = {
             let state = self.state.lock();
-            if let Some(frame) = state.frames.get(&index) {
+            if let Some(frame) = state.frames.get(index) {
                 return Ok(frame.clone());
             }
             index.saturating_mul(PAGE) < state.below_len
@@ -89,13 +89,13 @@ impl Data {
         owner.shared.charge()?;
         let frame = self.fresh(index, is_below).inspect_err(|_| owner.shared.uncharge(1))?;
         let mut state = self.state.lock();
-        if let Some(other) = state.frames.get(&index) {
+        if let Some(other) = state.frames.get(index) {
             let other = other.clone();
             drop(state);
             owner.shared.uncharge(1);
             return Ok(other);
         }
-        state.frames.insert(index, frame.clone());
+        state.frames.insert(index, frame.clone()).inspect_err(|_| owner.shared.uncharge(1))?;
         drop(state);
         owner.shared.keep(owner);
         if is_below {
@@ -189,7 +189,7 @@ impl Data {
     /// Clears what a mapping may have written behind the end in the last page, before the file grows over it.
     fn zero_tail(&self, size: u64) {
         let in_page = (size % PAGE) as usize;
-        let frame = self.state.lock().frames.get(&(size / PAGE)).cloned();
+        let frame = self.state.lock().frames.get(size / PAGE).cloned();
         if let (Some(frame), true) = (frame, in_page > 0) {
             frame.clear_range(in_page, PAGE_SIZE - in_page);
         }
@@ -198,7 +198,8 @@ impl Data {
     /// Drops the pages that lie wholly behind `size`.
     fn drop_pages(&self, owner: &RamInode, size: u64) {
         let first = size.div_ceil(PAGE);
-        let dropped = self.state.lock().frames.split_off(&first);
+        let mut dropped = Vec::new();
+        self.state.lock().frames.drain_if(|index, _| index >= first, &mut dropped);
         owner.shared.uncharge(dropped.len());
         drop(dropped);
     }
@@ -347,7 +348,7 @@ impl PageSource for RamInode {
     }
 
     fn describe(&self) -> SourceName {
-        SourceName { dev: self.shared.dev, ino: self.number, path: Vec::new() }
+        SourceName { dev: self.shared.dev, ino: self.number, path: self.mapped_as.path() }
     }
 }
 
@@ -371,7 +372,8 @@ impl FileOps for RamFile {
         Inode::stat(&*self.0)
     }
 
-    fn page_source(&self, _file: &OpenFile) -> Result<Arc<dyn PageSource>> {
+    fn page_source(&self, file: &OpenFile) -> Result<Arc<dyn PageSource>> {
+        self.0.mapped_as.set(file.path.as_ref());
         Ok(self.0.clone())
     }
 

@@ -1,6 +1,5 @@
 //! The file system: inode numbers, the size limit, and which inodes must stay in memory.
 
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +7,7 @@ use libos_core::abi::general as linux;
 use libos_core::mm::PAGE_SIZE;
 use libos_core::sync::SpinLock;
 use libos_core::vfs::registry::anonymous_dev;
+use libos_core::vfs::sparse::Sparse;
 use libos_core::vfs::volume::Volume;
 use libos_core::vfs::{FileSystem, Inode, NewNode, StatFs};
 use libos_core::{Errno, Result};
@@ -28,9 +28,9 @@ pub struct Shared {
     pages: AtomicU64,
     pages_max: u64,
     /// Inodes with something below that are in use, by number: all names of a file lead to one inode.
-    known: SpinLock<BTreeMap<u64, Weak<RamInode>>>,
+    known: SpinLock<Sparse<Weak<RamInode>>>,
     /// Those of them that were changed and must not be forgotten while a name below leads to them.
-    changed: SpinLock<BTreeMap<u64, Arc<RamInode>>>,
+    changed: SpinLock<Sparse<Arc<RamInode>>>,
 }
 
 impl Shared {
@@ -40,8 +40,8 @@ impl Shared {
             next_number: AtomicU64::new(first_number),
             pages: AtomicU64::new(0),
             pages_max,
-            known: SpinLock::new(BTreeMap::new()),
-            changed: SpinLock::new(BTreeMap::new()),
+            known: SpinLock::new(Sparse::new()),
+            changed: SpinLock::new(Sparse::new()),
         })
     }
 
@@ -71,17 +71,17 @@ impl Shared {
     /// What the image's file system answers.
     pub fn above(self: &Arc<Shared>, below: Arc<dyn Inode>) -> Result<Arc<RamInode>> {
         let stat = below.stat()?;
-        if let Some(known) = self.known.lock().get(&stat.ino).and_then(Weak::upgrade) {
+        if let Some(known) = self.known.lock().get(stat.ino).and_then(Weak::upgrade) {
             return Ok(known);
         }
         let number = stat.ino;
         let new = RamInode::above(self.clone(), below, stat)?;
         let mut known = self.known.lock();
-        if let Some(other) = known.get(&number).and_then(Weak::upgrade) {
+        if let Some(other) = known.get(number).and_then(Weak::upgrade) {
             drop(known);
             return Ok(other);
         }
-        known.insert(number, Arc::downgrade(&new));
+        known.insert(number, Arc::downgrade(&new))?;
         drop(known);
         Ok(new)
     }
@@ -91,21 +91,25 @@ impl Shared {
         if inode.has_below()
             && let Some(inode) = inode.to_arc()
         {
-            self.changed.lock().entry(inode.number).or_insert(inode);
+            let mut changed = self.changed.lock();
+            if changed.get(inode.number).is_none() {
+                // Without memory for this the change may be forgotten when memory is short, which is what happens to programs then, too.
+                let _ = changed.insert(inode.number, inode);
+            }
         }
     }
 
     /// Lets go of an inode that no name leads to any more; open files may still hold it.
     pub fn let_go(&self, number: u64) {
-        let inode = self.changed.lock().remove(&number);
+        let inode = self.changed.lock().remove(number);
         drop(inode);
     }
 
     /// Called when an inode goes away.
     pub fn forget(&self, number: u64) {
         let mut known = self.known.lock();
-        if known.get(&number).is_some_and(|weak| weak.strong_count() == 0) {
-            known.remove(&number);
+        if known.get(number).is_some_and(|weak| weak.strong_count() == 0) {
+            known.remove(number);
         }
     }
 }

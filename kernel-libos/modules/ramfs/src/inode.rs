@@ -1,7 +1,6 @@
 //! Inodes: metadata, attributes, and the `Inode` trait over directories, data and links.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -11,6 +10,7 @@ use libos_core::abi::general as linux;
 use libos_core::file::{FileOps, OpenFlags};
 use libos_core::mm::PageSource;
 use libos_core::sync::SpinLock;
+use libos_core::vfs::mount::MappedName;
 use libos_core::vfs::{Attachment, Attributes, DirEntry, Inode, Link, NewNode, RenameFlags, SetAttributes, Stat};
 use libos_core::{Errno, Result};
 
@@ -33,10 +33,11 @@ pub struct RamInode {
     /// Attributes set here, and removed ones (`None`) that exist below.
     xattrs: SpinLock<Changes>,
     attachment: Attachment,
+    pub mapped_as: MappedName,
 }
 
 /// Attribute values by name.
-type Changes = BTreeMap<Box<[u8]>, Option<Vec<u8>>>;
+type Changes = Vec<(Box<[u8]>, Option<Vec<u8>>)>;
 
 /// What kind of object it is, with its contents.
 pub enum Body {
@@ -62,6 +63,11 @@ struct Meta {
 
 /// Stands for the time of boot in [`Meta`], until somebody asks: directories are made at every boot, and most programs never ask for a time.
 pub(crate) const BOOT: (i64, u32) = (i64::MIN, 0);
+
+fn set_change(changes: &mut Changes, name: &[u8], value: Option<Vec<u8>>) {
+    changes.retain(|(n, _)| **n != *name);
+    changes.push((name.into(), value));
+}
 
 fn now() -> (i64, u32) {
     if libos_core::start::is_booting() {
@@ -138,8 +144,9 @@ impl RamInode {
             // Only memfd_create(2) makes files that may be sealed; it changes this.
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
             meta: SpinLock::new(meta),
-            xattrs: SpinLock::new(BTreeMap::new()),
+            xattrs: SpinLock::new(Vec::new()),
             attachment: SpinLock::new(None),
+            mapped_as: MappedName::default(),
         })
     }
 
@@ -320,7 +327,7 @@ impl Inode for RamInode {
     }
 
     fn xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
-        if let Some(value) = self.xattrs.lock().get(name) {
+        if let Some((_, value)) = self.xattrs.lock().iter().find(|(n, _)| **n == *name) {
             return value.clone().ok_or(Errno::ENODATA);
         }
         match &self.below {
@@ -339,7 +346,7 @@ impl Inode for RamInode {
         drop(set);
         if let Some(below) = &self.below {
             for name in below.xattr_names()?.split(|&b| b == 0).filter(|name| !name.is_empty()) {
-                if !self.xattrs.lock().contains_key(name) {
+                if !self.xattrs.lock().iter().any(|(n, _)| **n == *name) {
                     names.extend_from_slice(name);
                     names.push(0);
                 }
@@ -363,7 +370,7 @@ impl Inode for RamInode {
             if !exists {
                 return Err(Errno::ENODATA);
             }
-            self.xattrs.lock().insert(name.into(), None);
+            set_change(&mut self.xattrs.lock(), name, None);
             self.touch_change();
             return Ok(());
         };
@@ -372,7 +379,7 @@ impl Inode for RamInode {
         if used + name.len() + value.len() > XATTR_MAX {
             return Err(Errno::ENOSPC);
         }
-        xattrs.insert(name.into(), Some(value.to_vec()));
+        set_change(&mut xattrs, name, Some(value.to_vec()));
         drop(xattrs);
         self.touch_change();
         Ok(())
