@@ -16,7 +16,7 @@ use crate::file::OpenFlags;
 use crate::sync::SpinLock;
 use crate::task::creds::Credentials;
 use crate::task::{Resource, Task, boot, cpu, sched, with_current};
-use crate::vfs;
+use crate::vfs::{self, permission::Want};
 
 /// What modules do when the machine ends, before file systems write what is dirty.
 static AT_SHUTDOWN: SpinLock<Vec<fn()>> = SpinLock::new(Vec::new());
@@ -164,7 +164,9 @@ fn prepare(frame: &mut UserFrame) -> Result<(), Failure> {
         let mut env = Strings::default();
         let filled = fill(&mut args, over.args(&record)).and_then(|()| fill(&mut env, over.env(&record)));
         filled.map_err(failure("start", program))?;
-        exec_program(task, program, args, env, frame).map_err(failure("start", program))
+        let path = over.env(&record).find_map(|entry| entry.strip_prefix(b"PATH=")).unwrap_or_default();
+        let found = find_program(task, program, path).map_err(failure("start", program))?;
+        exec_program(task, &found, args, env, frame).map_err(failure("start", program))
     })
 }
 
@@ -173,6 +175,27 @@ fn fill<'a>(strings: &mut Strings, from: impl Iterator<Item = &'a [u8]>) -> Resu
         strings.push(string)?;
     }
     Ok(())
+}
+
+/// The file that a program's name means: itself when it has a slash, else the first executable file of that name in `PATH` (execvp(3)). The compiler
+/// has done this for the image's own program; the command line may name another.
+fn find_program(task: &Task, program: &[u8], path: &[u8]) -> Result<Vec<u8>> {
+    if program.contains(&b'/') {
+        return Ok(program.to_vec());
+    }
+    let mut error = Errno::ENOENT;
+    for dir in path.split(|&b| b == b':') {
+        let mut file = if dir.is_empty() { b".".to_vec() } else { dir.to_vec() };
+        file.push(b'/');
+        file.extend_from_slice(program);
+        let Ok(place) = vfs::lookup(task, &file) else { continue };
+        let attributes = place.inode().attributes()?;
+        match vfs::permission::check(&task.creds(), attributes, Want::EXEC) {
+            Ok(()) if attributes.is_regular() => return Ok(file),
+            _ => error = Errno::EACCES,
+        }
+    }
+    Err(error)
 }
 
 fn exec_program(task: &Task, program: &[u8], args: Strings, env: Strings, frame: &mut UserFrame) -> Result<()> {
