@@ -84,18 +84,18 @@ pub fn load(task: &Task, place: PathRef, path: &[u8], args: Strings, env: String
         if header.is_position_independent { (layout.program_base & !(program.align - 1)).wrapping_sub(program.span().start) } else { 0 };
     // The real place is known only after the program is mapped: until then, mappings go below the stack.
     mm.set_layout(layout.mmap_top, 0);
-    map_segments(&mm, &source, &program, bias, &limits)?;
+    map_segments(&mm, &file, &source, &program, bias, &limits)?;
     let program_end = program.span().end.wrapping_add(bias);
     mm.set_layout(layout.mmap_top, (program_end + layout.brk_offset) & !(PAGE_SIZE - 1));
     let (entry, interpreter_base) = match &interpreter {
-        Some((source, header, program)) => {
+        Some((file, source, header, program)) => {
             let base = if header.is_position_independent {
                 let span = program.span();
                 mm.find_free(span.len() + program.align - PAGE_SIZE)?.next_multiple_of(program.align).wrapping_sub(span.start)
             } else {
                 0
             };
-            map_segments(&mm, source, program, base, &limits)?;
+            map_segments(&mm, file, source, program, base, &limits)?;
             (header.entry.wrapping_add(base), base)
         }
         None => (header.entry.wrapping_add(bias), 0),
@@ -220,7 +220,7 @@ fn read_program(source: &dyn PageSource) -> Result<Option<(Header, Program)>> {
     Ok(Some((header, program)))
 }
 
-type Interpreter = (Arc<dyn PageSource>, Header, Program);
+type Interpreter = (Arc<OpenFile>, Arc<dyn PageSource>, Header, Program);
 
 /// Opens the dynamic linker that a program names.
 fn open_interpreter(task: &Task, program: &dyn PageSource, offset: u64, len: usize) -> Result<Interpreter> {
@@ -241,7 +241,7 @@ fn open_interpreter(task: &Task, program: &dyn PageSource, offset: u64, len: usi
         return Err(Errno::EIO);
     }
     match read_program(&*source) {
-        Ok(Some((header, program))) if !program.segments.is_empty() => Ok((source, header, program)),
+        Ok(Some((header, program))) if !program.segments.is_empty() => Ok((file, source, header, program)),
         Ok(Some(_)) => Err(Errno::EINVAL),
         Ok(None) | Err(Errno::EINVAL | Errno::ENOEXEC) => Err(Errno::ELIBBAD),
         Err(errno) => Err(errno),
@@ -249,7 +249,14 @@ fn open_interpreter(task: &Task, program: &dyn PageSource, offset: u64, len: usi
 }
 
 /// Maps the segments of a program, moved by `bias`.
-fn map_segments(mm: &AddressSpace, source: &Arc<dyn PageSource>, program: &Program, bias: usize, limits: &Limits) -> Result<()> {
+fn map_segments(
+    mm: &AddressSpace,
+    file: &Arc<OpenFile>,
+    source: &Arc<dyn PageSource>,
+    program: &Program,
+    bias: usize,
+    limits: &Limits,
+) -> Result<()> {
     let flags = VmaFlags::MAY_WRITE | VmaFlags::MAY_EXEC;
     for segment in &program.segments {
         let start = segment.memory.start.wrapping_add(bias);
@@ -264,6 +271,7 @@ fn map_segments(mm: &AddressSpace, source: &Arc<dyn PageSource>, program: &Progr
                 protection: segment.protection,
                 flags,
                 source: Some((source.clone(), segment.offset - in_page as u64)),
+                file: Some(file.clone()),
                 limits: *limits,
                 populate: false,
             })?;

@@ -10,6 +10,7 @@ use core::ops::Range;
 use libos_abi::{Errno, Result};
 
 use crate::arch::addr::USER_END;
+use crate::file::OpenFile;
 use crate::sync::{SpinGuard, SpinLock};
 
 use super::pages::Pages;
@@ -75,6 +76,8 @@ pub struct MapRequest {
     pub flags: VmaFlags,
     /// File and byte offset (page aligned); `None` is anonymous.
     pub source: Option<(Arc<dyn PageSource>, u64)>,
+    /// The open file that the source belongs to; it is kept open, and its path shown.
+    pub file: Option<Arc<OpenFile>>,
     /// Limits of the caller.
     pub limits: Limits,
     /// `MAP_POPULATE`: bring pages in now.
@@ -90,6 +93,7 @@ impl MapRequest {
             protection,
             flags: VmaFlags::MAY_WRITE | VmaFlags::MAY_EXEC,
             source: None,
+            file: None,
             limits: Limits::NONE,
             populate: false,
         }
@@ -137,7 +141,7 @@ pub struct ProgramInfo {
     /// The auxiliary vector as the program got it: pairs of type and value.
     pub auxv: Vec<(usize, usize)>,
     /// The executable.
-    pub exe: Option<Arc<crate::file::OpenFile>>,
+    pub exe: Option<Arc<OpenFile>>,
 }
 
 /// What the lock guards.
@@ -308,7 +312,8 @@ impl AddressSpace {
         let replaced_bytes: usize = if replaces { inner.vmas.overlapping(range.clone()).iter().map(Vma::len).sum() } else { 0 };
         inner.check_limits(len, replaced_bytes, flags, request.protection, source.is_none(), &request.limits)?;
         let removed = if replaces { inner.remove(range.clone())? } else { Vec::new() };
-        let result = inner.vmas.insert(Vma { range: range.clone(), protection: request.protection, flags, source, first_page });
+        let result =
+            inner.vmas.insert(Vma { range: range.clone(), protection: request.protection, flags, source, first_page, file: request.file });
         if result.is_ok() && flags.contains(VmaFlags::LOCKED) {
             inner.locked_bytes += len;
         }
@@ -470,7 +475,7 @@ impl AddressSpace {
             if is_beyond_data
                 || !inner.vmas.is_free(range.clone())
                 || inner.check_limits(range.len(), 0, flags, protection, true, limits).is_err()
-                || inner.vmas.insert(Vma { range: range.clone(), protection, flags, source: None, first_page: 0 }).is_err()
+                || inner.vmas.insert(Vma { range: range.clone(), protection, flags, source: None, first_page: 0, file: None }).is_err()
             {
                 return now.end;
             }
@@ -495,7 +500,7 @@ impl AddressSpace {
         let (vmas, stack_name, heap_name) = (self.lock().vmas.clone(), b"[stack]".as_slice(), b"[heap]".as_slice());
         for vma in vmas.iter() {
             let name = match &vma.source {
-                Some(source) => source.describe(),
+                Some(source) => named(source.describe(), vma.file.as_deref()),
                 None if vma.flags.contains(VmaFlags::STACK) => SourceName { path: stack_name.to_vec(), ..SourceName::default() },
                 None if vma.flags.contains(VmaFlags::HEAP) => SourceName { path: heap_name.to_vec(), ..SourceName::default() },
                 None => SourceName::default(),
@@ -542,6 +547,16 @@ impl AddressSpace {
             }
         }
     }
+}
+
+/// Adds the path of an open file to what its source knows of itself.
+fn named(mut name: SourceName, file: Option<&OpenFile>) -> SourceName {
+    if name.path.is_empty()
+        && let Some(place) = file.and_then(|file| file.path.as_ref())
+    {
+        name.path = crate::vfs::path_bytes(place);
+    }
+    name
 }
 
 impl Drop for AddressSpace {

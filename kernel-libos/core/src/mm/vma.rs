@@ -12,6 +12,7 @@ use bitflags::bitflags;
 use libos_abi::{Errno, Result};
 
 use super::{PAGE_SIZE, PageSource, Protection};
+use crate::file::OpenFile;
 
 bitflags! {
     /// What is special about an area.
@@ -67,6 +68,8 @@ pub struct Vma {
     pub source: Option<Arc<dyn PageSource>>,
     /// Page of the source that the first address shows.
     pub first_page: u64,
+    /// The open file that was mapped: it stays open as long as the mapping (mmap(2), NOTES), and /proc/PID/maps shows its path.
+    pub file: Option<Arc<OpenFile>>,
 }
 
 impl Vma {
@@ -94,6 +97,11 @@ impl Vma {
             && match (&self.source, &next.source) {
                 (None, None) => true,
                 (Some(a), Some(b)) => same_source(a, b) && self.page_index(self.range.end) == next.first_page,
+                _ => false,
+            }
+            && match (&self.file, &next.file) {
+                (None, None) => true,
+                (Some(a), Some(b)) => Arc::ptr_eq(a, b),
                 _ => false,
             }
     }
@@ -408,6 +416,7 @@ mod tests {
                             flags: VmaFlags::empty(),
                             source: file.then(|| source.clone()),
                             first_page: if file { first } else { 0 },
+                            file: None,
                         }).unwrap();
                         for (i, page) in model[at..end].iter_mut().enumerate() {
                             *page = Some((prot, if file { 1000 + first + i as u64 } else { 0 }));
@@ -449,6 +458,7 @@ mod tests {
             flags: VmaFlags::GROWS_DOWN,
             source: None,
             first_page: 0,
+            file: None,
         })
         .unwrap();
         assert_eq!(map.find_gap_below(PAGE_SIZE, 0x10000..stack + 0x10000), Some(stack - STACK_GUARD_BYTES - PAGE_SIZE));

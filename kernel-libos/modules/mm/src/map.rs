@@ -88,6 +88,7 @@ pub(crate) fn sys_mmap(task: &Task, addr: usize, len: usize, prot: u32, raw_flag
         protection,
         flags: vma_flags,
         source,
+        file,
         limits,
         populate: flags.contains(MapFlags::POPULATE) && !flags.contains(MapFlags::NONBLOCK),
     })

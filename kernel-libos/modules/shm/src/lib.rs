@@ -110,6 +110,7 @@ fn sys_shmat(task: &Task, id: i32, addr: usize, flags: u32) -> Result<usize> {
         protection,
         flags: vma_flags,
         source: Some((memory.clone(), 0)),
+        file: None,
         limits: Limits::of(task),
         populate: false,
     };
