@@ -6,7 +6,6 @@
 //! This file holds the unsafe part of task switching; [`Machine`] is only reached from here and from its own task.
 
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
@@ -17,14 +16,10 @@ use super::{Task, runqueue::RunQueue};
 use crate::arch;
 use crate::arch::context::{self, Context};
 use crate::arch::fpu::FpuState;
-use crate::mm::{AddressSpace, Frame, PAGE_SIZE};
+use crate::mm::{AddressSpace, KernelStack};
 use crate::sync::SpinLock;
 
-/// Pages of a kernel stack: 16 KiB, as on Linux.
-const STACK_PAGES: usize = 4;
-
-/// Bytes of a kernel stack.
-pub const STACK_BYTES: usize = STACK_PAGES * PAGE_SIZE;
+pub use crate::mm::stack::STACK_BYTES;
 
 /// One CPU's part of the scheduler.
 pub(super) struct CpuData {
@@ -131,7 +126,8 @@ impl CpuData {
 /// A task's part of the machine.
 pub(super) struct Machine {
     context: UnsafeCell<Context>,
-    _stack: Vec<Frame>,
+    /// None for the context the kernel booted in.
+    stack: Option<KernelStack>,
     stack_top: usize,
     /// Programs only; kernel threads have no vector state between switches.
     vectors: Option<UnsafeCell<FpuState>>,
@@ -147,14 +143,14 @@ unsafe impl Send for Machine {}
 
 impl Machine {
     pub fn new(is_program: bool) -> Result<Machine> {
-        let stack = Frame::alloc_contiguous(STACK_PAGES)?;
-        let stack_top = arch::addr::phys_to_virt(stack[0].phys()) as usize + STACK_BYTES;
+        let stack = KernelStack::new()?;
+        let stack_top = stack.top();
         let vectors = if is_program { Some(UnsafeCell::new(FpuState::try_new().ok_or(Errno::ENOMEM)?)) } else { None };
         // SAFETY: the stack was just allocated, so its top is writable and nobody else's.
         let context = unsafe { Context::new(stack_top, task_begins, 0) };
         Ok(Machine {
             context: UnsafeCell::new(context),
-            _stack: stack,
+            stack: Some(stack),
             stack_top,
             vectors,
             fs_base: AtomicUsize::new(0),
@@ -166,7 +162,7 @@ impl Machine {
     pub fn boot() -> Machine {
         Machine {
             context: UnsafeCell::new(Context::empty()),
-            _stack: Vec::new(),
+            stack: None,
             stack_top: 0,
             vectors: None,
             fs_base: AtomicUsize::new(0),
@@ -229,6 +225,8 @@ pub(super) fn switch(cpu: &CpuData, previous: Arc<Task>, next: Arc<Task>, is_dea
         load_bases(cpu, machine);
         context::set_kernel_stack(machine.stack_top);
     }
+    let intact = previous.sched.machine.stack.as_ref().is_none_or(KernelStack::is_intact);
+    assert!(intact, "the kernel stack of a task ran over");
     let (from, to) = (previous.sched.machine.context.get(), machine.context.get());
     // SAFETY: the pointer was stored by `Arc::into_raw` here or in `adopt_boot_context`, and is replaced below.
     let held = unsafe { Arc::from_raw(arch::cpu::current().cast::<Task>()) };
