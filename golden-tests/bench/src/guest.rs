@@ -60,6 +60,8 @@ impl Guest {
         let mut command = Command::new("qemu-system-x86_64");
         command.args(["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-cpu", "max", "-machine", self.machine]);
         command.args(["-m", &format!("{}K", self.memory_kib), "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"]);
+        // virtio 1.x; microvm offers the draft before it otherwise.
+        command.args(["-global", "virtio-mmio.force-legacy=false"]);
         command.args(["-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel"]).arg(&self.kernel);
         if let Some(initrd) = &self.initrd {
             command.arg("-initrd").arg(initrd);
@@ -156,6 +158,11 @@ impl Running {
             }
             std::thread::sleep(Duration::from_micros(200));
         }
+    }
+
+    /// How tables call the guest.
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     fn time_of(&self, marker: &str) -> Option<Duration> {

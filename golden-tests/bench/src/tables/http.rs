@@ -1,7 +1,7 @@
 //! An HTTP server in C over a tap device: throughput, instructions per request, and what long and wide loads do to it.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use crate::guest::{Guest, Running};
@@ -11,6 +11,9 @@ use crate::run::{self, Result, median};
 use crate::table::{Table, grouped, ratio};
 
 use super::LIMIT;
+
+/// More than a server that works needs for one answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 
 /// See the module.
 pub fn measure(lab: &Lab) -> Result<()> {
@@ -92,8 +95,17 @@ fn ready(guest: &Guest) -> Result<Running> {
     guest.start().and_then(until_ready)
 }
 
-fn until_ready(mut running: Running) -> Result<Running> {
+/// Waits until the server answers: it listens before the guest's address can be reached.
+pub fn until_ready(mut running: Running) -> Result<Running> {
     running.wait_for("ready", LIMIT)?;
+    let mut tries = 0;
+    while let Err(error) = free_memory() {
+        tries += 1;
+        if tries == 5 {
+            return Err(format!("the server in {} does not answer: {error}", running.name()).into());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
     Ok(running)
 }
 
@@ -139,8 +151,8 @@ fn parse(text: &str) -> Result<Load> {
 
 /// The bytes of free memory in the guest, by its own account.
 fn free_memory() -> Result<i64> {
-    let mut stream = TcpStream::connect((network::GUEST, 80))?;
-    stream.set_read_timeout(Some(LIMIT))?;
+    let mut stream = TcpStream::connect_timeout(&SocketAddr::new(network::GUEST.parse()?, 80), ANSWER_LIMIT)?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
     stream.write_all(b"GET /meminfo HTTP/1.1\r\nHost: guest\r\n\r\n")?;
     let mut text = String::new();
     // The answer ends in a line feed, its headers in an empty line.

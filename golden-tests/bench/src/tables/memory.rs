@@ -65,6 +65,7 @@ fn runs(lab: &Lab, guest: &Guest, name: &str, memory_kib: u64) -> bool {
             return Ok(true);
         }
         running.wait_for("ready", limit)?;
+        let _running = http::until_ready(running)?;
         let load = http::load(16, Duration::from_secs(lab.pick(1, 2)))?;
         Ok(load.requests > 100 && load.errors == 0)
     };
