@@ -37,7 +37,7 @@ const fn pack() -> [u8; packed_len()] {
 }
 
 /// The name of a system call.
-fn name_of(number: usize) -> Option<&'static str> {
+pub fn name_of(number: usize) -> Option<&'static str> {
     let mut rest: &[u8] = &PACKED;
     while let [low, high, len, tail @ ..] = rest {
         let (name, tail) = tail.split_at_checked(usize::from(*len))?;

@@ -2,21 +2,72 @@
 //!
 //! `arch` calls these through the symbols at the end of this file, which only kernels have.
 
+use core::sync::atomic::{AtomicBool, Ordering};
+
 use crate::abi::general as linux;
 use crate::arch::{Fault, Irq, UserFrame};
 use crate::mm::Access;
+use crate::sync::SpinLock;
 use crate::task::signal::{deliver, set};
 use crate::task::{cpu, sched, with_current};
+
+/// Watches what programs ask of the kernel.
+pub trait Tracer: Sync {
+    /// A call is about to run: its number and arguments.
+    fn enter(&self, task: &crate::Task, number: u64, args: &[u64; 6]);
+    /// A call has answered.
+    fn leave(&self, task: &crate::Task, number: u64, args: &[u64; 6], result: i64);
+    /// A signal is about to have its effect.
+    fn signal(&self, task: &crate::Task, info: &crate::task::signal::SigInfo);
+}
+
+/// Whether somebody watches: all that a call costs when nobody does.
+static IS_TRACED: AtomicBool = AtomicBool::new(false);
+static TRACER: SpinLock<Option<&'static dyn Tracer>> = SpinLock::new(None);
+
+/// Sets who watches.
+pub fn set_tracer(tracer: &'static dyn Tracer) {
+    *TRACER.lock() = Some(tracer);
+    IS_TRACED.store(true, Ordering::Relaxed);
+}
+
+/// Calls `f` with whoever watches.
+pub(crate) fn trace(f: impl FnOnce(&dyn Tracer)) {
+    if IS_TRACED.load(Ordering::Relaxed) {
+        let tracer = *TRACER.lock();
+        if let Some(tracer) = tracer {
+            f(tracer);
+        }
+    }
+}
 
 /// A function of the dispatch table.
 pub type Entry = extern "C" fn(&mut UserFrame);
 
 /// Runs the system call whose number is in `orig_rax`.
 pub fn system_call(table: &[Entry], frame: &mut UserFrame) {
+    if IS_TRACED.load(Ordering::Relaxed) {
+        return traced_call(table, frame);
+    }
+    call(table, frame);
+}
+
+#[inline]
+fn call(table: &[Entry], frame: &mut UserFrame) {
     match table.get(frame.orig_rax as usize) {
         Some(handler) => with_current(|task| sched::measure_call(task, || handler(frame))),
         None => frame.rax = crate::Errno::ENOSYS.to_ret() as u64,
     }
+}
+
+#[cold]
+fn traced_call(table: &[Entry], frame: &mut UserFrame) {
+    let number = frame.orig_rax;
+    let args = [frame.rdi, frame.rsi, frame.rdx, frame.r10, frame.r8, frame.r9];
+    trace(|tracer| with_current(|task| tracer.enter(task, number, &args)));
+    call(table, frame);
+    let result = frame.rax as i64;
+    trace(|tracer| with_current(|task| tracer.leave(task, number, &args, result)));
 }
 
 /// Answers a call that is not linked.

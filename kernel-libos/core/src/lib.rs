@@ -28,7 +28,7 @@ pub mod console;
 mod control;
 pub mod device;
 pub mod dispatch;
-mod enosys;
+pub mod enosys;
 pub mod exec;
 pub mod file;
 pub mod hooks;

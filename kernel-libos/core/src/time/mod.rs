@@ -43,7 +43,7 @@ pub fn monotonic_ns() -> u64 {
 /// As [`monotonic_ns`], but 0 as long as nobody needed a clock: for accounting, which is no reason to calibrate one (about a million instructions where
 /// the processor does not tell its frequency). A single program that never asks for the time never pays for it.
 pub fn accounting_ns() -> u64 {
-    if crate::arch::time::tsc_generation() == 0 { 0 } else { monotonic_ns() }
+    if crate::arch::time::is_calibrated() { monotonic_ns() } else { 0 }
 }
 
 /// Nanoseconds since the epoch (`CLOCK_REALTIME`).

@@ -68,9 +68,11 @@ impl Clock {
 
     /// What it shows, in nanoseconds.
     pub fn now_ns(&self) -> u64 {
+        // CPU time is counted from the first use of any clock on; this is one.
+        let monotonic = time::monotonic_ns();
         match self {
             Clock::Realtime => time::realtime_ns(),
-            Clock::Monotonic => time::monotonic_ns(),
+            Clock::Monotonic => monotonic,
             Clock::Process(process, which) => {
                 let (user, system) = process.cpu_time_ns();
                 if *which == CpuTime::User { user } else { user + system }

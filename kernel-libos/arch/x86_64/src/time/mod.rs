@@ -62,6 +62,11 @@ pub fn tsc_params() -> TscParams {
     }
 }
 
+/// Whether anybody has needed a clock yet, so that reading it costs no calibration.
+pub fn is_calibrated() -> bool {
+    !cfg!(ukc_kernel) || SEQUENCE.load(Ordering::Acquire) != 0
+}
+
 /// A number that changes with [`tsc_params`]; 0 before they are known well enough to be shown to programs, which look at the counter without the kernel
 /// and so would never learn of better ones.
 pub fn tsc_generation() -> u32 {

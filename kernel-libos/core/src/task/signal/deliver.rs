@@ -100,6 +100,9 @@ fn next(task: &Task) -> Next {
         let Some(info) = taken else { return Next::Nothing };
         let signo = info.signo as u32;
         let action = handlers.get(signo);
+        if !action.ignores(signo) {
+            crate::hooks::trace(|tracer| tracer.signal(task, &info));
+        }
         if action.is_handler() {
             if action.flags.contains(ActionFlags::RESETHAND) {
                 handlers.set(signo, SignalAction { handler: DEFAULT, ..action });
