@@ -17,6 +17,11 @@ const TRIES_MAX: u32 = 10_000;
 
 /// Sends SIGKILL to the largest process, and lets others run. Returns false when the largest is the caller's own: it ends before it returns to ring 3.
 pub(crate) fn make_room() -> bool {
+    // Pages of files that are mapped can be read again. A handful of them is no help: that is the text of what runs, and it would be read again at once.
+    const WORTH_IT: usize = 16;
+    if crate::vfs::reclaim::reclaim_mapped(4 * WORTH_IT) >= WORTH_IT {
+        return true;
+    }
     let largest = table::processes().into_iter().max_by_key(|process| resident(process));
     let me = with_current(|task| task.pid());
     let victim = largest.as_ref().map_or(me, |process| process.pid);

@@ -11,6 +11,12 @@ pub trait Reclaim: Send + Sync {
     /// Drops up to `pages` clean pages that nobody else refers to and returns how many. Called while memory is being allocated, so it must not allocate,
     /// and locks that are taken already are left alone.
     fn reclaim(&self, pages: usize) -> usize;
+
+    /// As [`Reclaim::reclaim`], for a moment when no locks are held: takes clean pages out of the address spaces that map them first. Their next access reads
+    /// them again.
+    fn reclaim_mapped(&self, pages: usize) -> usize {
+        self.reclaim(pages)
+    }
 }
 
 static CACHES: SpinLock<Vec<Weak<dyn Reclaim>>> = SpinLock::new(Vec::new());
@@ -26,8 +32,17 @@ pub fn register(cache: &Arc<dyn Reclaim>) {
     caches.push(Arc::downgrade(cache));
 }
 
-/// Asks the caches for pages until `pages` came back; returns how many did. 0 means that there is nothing left to give.
+/// Asks the caches for pages until `pages` came back; returns how many did. Pages that are mapped stay.
 pub fn reclaim(pages: usize) -> usize {
+    ask(pages, |cache, pages| cache.reclaim(pages))
+}
+
+/// As [`reclaim`], also for pages that are mapped; the caller holds no locks. 0 means that there is nothing left to give.
+pub fn reclaim_mapped(pages: usize) -> usize {
+    ask(pages, |cache, pages| cache.reclaim_mapped(pages))
+}
+
+fn ask(pages: usize, f: impl Fn(&dyn Reclaim, usize) -> usize) -> usize {
     let mut freed = 0;
     let mut index = 0;
     while freed < pages {
@@ -36,7 +51,7 @@ pub fn reclaim(pages: usize) -> usize {
         drop(caches);
         index += 1;
         if let Some(cache) = cache.upgrade() {
-            freed += cache.reclaim(pages - freed);
+            freed += f(&*cache, pages - freed);
         }
     }
     freed

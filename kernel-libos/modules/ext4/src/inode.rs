@@ -6,7 +6,7 @@ use core::any::Any;
 
 use libos_core::abi::general as linux;
 use libos_core::file::{FileOps, OpenFile, OpenFlags};
-use libos_core::mm::{Frame, PageSource, SourceName};
+use libos_core::mm::{self, Frame, PageSource, SourceName};
 use libos_core::sync::SpinLock;
 use libos_core::vfs::files::ReadOnlyFile;
 use libos_core::vfs::mount::MappedName;
@@ -104,20 +104,36 @@ impl FileSystem for Mounted {
     }
 }
 
-impl Reclaim for Mounted {
-    fn reclaim(&self, pages: usize) -> usize {
+impl Mounted {
+    /// Asks one inode after the other, so that no reference is dropped while the list is locked.
+    fn ask_inodes(&self, pages: usize, f: impl Fn(&Ext4Inode, usize) -> usize) -> usize {
         let mut freed = 0;
         let mut from = 0;
         while freed < pages {
-            // One inode at a time, so that no reference is dropped while the list is locked.
             let Some(inodes) = self.fs.inodes.try_lock() else { break };
             let next = inodes.next(from).map(|(number, weak)| (number, weak.upgrade()));
             drop(inodes);
             let Some((number, inode)) = next else { break };
-            freed += inode.map_or(0, |inode| inode.cache.reclaim(pages - freed));
+            freed += inode.map_or(0, |inode| f(&inode, pages - freed));
             from = number + 1;
         }
         freed
+    }
+}
+
+impl Reclaim for Mounted {
+    fn reclaim(&self, pages: usize) -> usize {
+        self.ask_inodes(pages, |inode, pages| inode.cache.reclaim(pages))
+    }
+
+    fn reclaim_mapped(&self, pages: usize) -> usize {
+        self.ask_inodes(pages, |inode, pages| {
+            if inode.cache.is_empty() {
+                return 0;
+            }
+            mm::invalidate(inode, 0, u64::MAX);
+            inode.cache.reclaim(pages)
+        })
     }
 }
 

@@ -146,6 +146,10 @@ impl Cache {
         first.ok_or(Errno::EIO)
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.state.lock().frames.is_empty()
+    }
+
     /// Drops up to `pages` frames that nobody else refers to; see `Reclaim`.
     pub fn reclaim(&self, pages: usize) -> usize {
         let Some(mut state) = self.state.try_lock() else { return 0 };
