@@ -559,6 +559,27 @@ fn named(mut name: SourceName, file: Option<&OpenFile>) -> SourceName {
     name
 }
 
+impl AddressSpace {
+    /// As `forget_pages`, for those pages whose frame `goes`, which gets the page's number and its frame: private copies can be told apart from the source's
+    /// own frames, and stay.
+    pub(super) fn forget_frames(&self, source: &dyn PageSource, first: u64, count: u64, goes: &dyn Fn(u64, &super::Frame) -> bool) {
+        let mut guard = self.lock();
+        let inner = &mut *guard;
+        for vma in inner.vmas.iter() {
+            if !vma.source.as_ref().is_some_and(|own| core::ptr::addr_eq(Arc::as_ptr(own), source)) {
+                continue;
+            }
+            let end = vma.first_page + (vma.len() / PAGE_SIZE) as u64;
+            for index in first.max(vma.first_page)..first.saturating_add(count).min(end) {
+                let addr = vma.range.start + (index - vma.first_page) as usize * PAGE_SIZE;
+                if inner.pages.get(addr).is_some_and(|entry| goes(index, &entry.frame())) {
+                    inner.pages.remove(addr..addr + PAGE_SIZE);
+                }
+            }
+        }
+    }
+}
+
 impl Drop for AddressSpace {
     fn drop(&mut self) {
         self.clear();

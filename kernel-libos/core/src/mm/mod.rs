@@ -130,5 +130,11 @@ pub fn invalidate(source: &dyn PageSource, first: u64, count: u64) {
     address_space::for_all(|space| space.forget_pages(source, first, count));
 }
 
+/// Takes those of the pages `first ..` of a source out of all address spaces whose frame `goes`, which gets the page's number and its frame and is called with
+/// an address space locked. Private copies of programs are other frames than the source's and can be left alone so.
+pub fn invalidate_frames(source: &dyn PageSource, first: u64, count: u64, goes: &dyn Fn(u64, &Frame) -> bool) {
+    address_space::for_all(|space| space.forget_frames(source, first, count, goes));
+}
+
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+use crate::mm::{self, PageSource};
 use crate::sync::SpinLock;
 
 /// A cache that can give pages back.
@@ -55,4 +56,13 @@ fn ask(pages: usize, f: impl Fn(&dyn Reclaim, usize) -> usize) -> usize {
         }
     }
     freed
+}
+
+/// Takes the pages of `cache` out of the address spaces that map them in the name of `source`; private copies stay.
+pub fn unmap_cached(source: &dyn PageSource, cache: &dyn PageSource) {
+    mm::invalidate_frames(source, 0, u64::MAX, &|index, frame| {
+        let mut is_cached = false;
+        cache.cached(index, 1, &mut |_, cached| is_cached = cached.phys().0 == frame.phys().0);
+        is_cached
+    });
 }

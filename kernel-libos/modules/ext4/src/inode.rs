@@ -6,7 +6,7 @@ use core::any::Any;
 
 use libos_core::abi::general as linux;
 use libos_core::file::{FileOps, OpenFile, OpenFlags};
-use libos_core::mm::{self, Frame, PageSource, SourceName};
+use libos_core::mm::{Frame, PageSource, SourceName};
 use libos_core::sync::SpinLock;
 use libos_core::vfs::files::ReadOnlyFile;
 use libos_core::vfs::mount::MappedName;
@@ -131,7 +131,7 @@ impl Reclaim for Mounted {
             if inode.cache.is_empty() {
                 return 0;
             }
-            mm::invalidate(inode, 0, u64::MAX);
+            reclaim::unmap_cached(inode, inode);
             inode.cache.reclaim(pages)
         })
     }

@@ -24,7 +24,7 @@ pub struct Data {
     state: SpinLock<State>,
     /// One change of the size at a time, so that appends from several descriptions do not overwrite each other.
     resize: Mutex<()>,
-    below: Option<Arc<dyn PageSource>>,
+    pub below: Option<Arc<dyn PageSource>>,
 }
 
 struct State {
@@ -87,7 +87,7 @@ impl Data {
             index.saturating_mul(PAGE) < state.below_len
         };
         owner.shared.charge()?;
-        let frame = self.fresh(index, is_below).inspect_err(|_| owner.shared.uncharge(1))?;
+        let (frame, copied) = self.fresh(index, is_below).inspect_err(|_| owner.shared.uncharge(1))?;
         let mut state = self.state.lock();
         if let Some(other) = state.frames.get(index) {
             let other = other.clone();
@@ -98,21 +98,22 @@ impl Data {
         state.frames.insert(index, frame.clone()).inspect_err(|_| owner.shared.uncharge(1))?;
         drop(state);
         owner.shared.keep(owner);
-        if is_below {
-            // Mappings of the page below must see what is written here.
-            mm::invalidate(owner, index, 1);
+        if let Some(below) = copied {
+            // Mappings of the page below must see what is written here; private copies of it are the programs' own.
+            mm::invalidate_frames(owner, index, 1, &|_, mapped| mapped.phys().0 == below.phys().0);
         }
         Ok(frame)
     }
 
-    fn fresh(&self, index: u64, is_below: bool) -> Result<Frame> {
+    /// A new frame for a page, and the one below that it is a copy of.
+    fn fresh(&self, index: u64, is_below: bool) -> Result<(Frame, Option<Frame>)> {
         if !is_below {
-            return Frame::alloc_zeroed();
+            return Ok((Frame::alloc_zeroed()?, None));
         }
         let below = self.page_below(index)?;
         let frame = Frame::alloc()?;
         frame.copy_from(&below);
-        Ok(frame)
+        Ok((frame, Some(below)))
     }
 
     fn read(&self, dst: &mut IoDst<'_>, offset: u64) -> Result<usize> {

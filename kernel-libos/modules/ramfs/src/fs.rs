@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use libos_core::abi::general as linux;
 use libos_core::mm::PAGE_SIZE;
 use libos_core::sync::SpinLock;
+use libos_core::vfs::reclaim::{self, Reclaim};
 use libos_core::vfs::registry::anonymous_dev;
 use libos_core::vfs::sparse::Sparse;
 use libos_core::vfs::volume::Volume;
@@ -176,7 +177,36 @@ pub fn mount(_volume: Option<Arc<dyn Volume>>, options: &[u8]) -> Result<Arc<dyn
 pub fn overlay(below: Arc<dyn FileSystem>) -> Result<Arc<dyn FileSystem>> {
     let shared = Shared::new(FIRST_NEW, u64::MAX);
     let root = shared.above(below.root())?;
-    Ok(Arc::new(RamFs { shared, root, below: Some(below) }))
+    let layer = Arc::new(RamFs { shared, root, below: Some(below) });
+    let cache: Arc<dyn Reclaim> = layer.clone();
+    reclaim::register(&cache);
+    Ok(layer)
+}
+
+impl Reclaim for RamFs {
+    fn reclaim(&self, _pages: usize) -> usize {
+        // What is in memory only cannot be given back.
+        0
+    }
+
+    fn reclaim_mapped(&self, pages: usize) -> usize {
+        // Pages below are mapped in the name of the inodes up here. Unmapped, they can go from the cache below.
+        let mut freed = 0;
+        let mut from = 0;
+        while freed < pages {
+            let next = self.shared.known.lock().next(from).map(|(number, weak)| (number, weak.upgrade()));
+            let Some((number, inode)) = next else { break };
+            from = number + 1;
+            if let Some(inode) = inode
+                && let Ok(data) = inode.data()
+                && let Some(below) = &data.below
+            {
+                reclaim::unmap_cached(&*inode, &**below);
+                freed += reclaim::reclaim(pages - freed);
+            }
+        }
+        freed
+    }
 }
 
 fn number(text: &[u8], radix: u32) -> Result<u64> {

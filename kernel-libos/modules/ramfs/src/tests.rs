@@ -159,3 +159,87 @@ fn the_time_of_boot_is_told_when_somebody_asks() {
     assert!(seconds > 1_577_836_800, "{seconds}");
     assert_eq!(inode::shown((5, 6)), (5, 6));
 }
+
+/// Path resolution over a tree with links and a mount: `path | where it ends, or the error`.
+#[test]
+fn paths_lead_where_path_resolution_says() {
+    use libos_core::task::Credentials;
+    use libos_core::vfs::mount::{self, MountFlags};
+    use libos_core::vfs::path_from;
+    use libos_core::vfs::walk::{Resolve, Walker};
+
+    fn link(dir: &Arc<dyn Inode>, name: &[u8], target: &'static [u8]) {
+        dir.create(name, &NewNode { target, ..node(linux::S_IFLNK) }).unwrap();
+    }
+    let fs = fs::mount(None, b"mode=755").unwrap();
+    let top = fs.root();
+    let dir = top.create(b"dir", &node(DIR)).unwrap();
+    let sub = dir.create(b"sub", &node(DIR)).unwrap();
+    sub.create(b"file", &node(FILE)).unwrap();
+    top.create(b"mnt", &node(DIR)).unwrap();
+    let closed = top.create(b"closed", &node(DIR)).unwrap();
+    closed.set_attributes(&SetAttributes { mode: Some(0o700), uid: Some(1), ..SetAttributes::default() }).unwrap();
+    link(&dir, b"up", b"..");
+    link(&top, b"abs", b"/dir/sub");
+    link(&top, b"rel", b"dir/sub/");
+    link(&top, b"loop", b"loop");
+    link(&top, b"to-file", b"dir/sub/file");
+    link(&top, b"broken", b"nowhere/x");
+    let root = mount::mount_root(fs, b"test", MountFlags::empty()).unwrap();
+    let creds = Credentials { effective: 0, fsuid: 1000, fsgid: 1000, ..Credentials::initial(1000, 1000, Vec::new()) };
+    let walk = |path: &[u8], follow: bool, resolve: Resolve| {
+        let beneath = resolve.contains(Resolve::BENEATH).then(|| root.clone());
+        let mut walker = Walker { creds: &creds, root: root.clone(), resolve, beneath, links: 0 };
+        walker.walk(root.clone(), path, follow).map(|place| String::from_utf8(path_from(&root, &place)).unwrap())
+    };
+    let mounted = fs::mount(None, b"mode=755").unwrap();
+    mounted.root().create(b"inside", &node(FILE)).unwrap();
+    let place = {
+        let mut walker = Walker { creds: &creds, root: root.clone(), resolve: Resolve::empty(), beneath: None, links: 0 };
+        walker.walk(root.clone(), b"mnt", true).unwrap()
+    };
+    mount::mount(&place, mounted, b"inner", MountFlags::empty()).unwrap();
+    let long = [b'n'; 256];
+    let cases: [(&[u8], Result<&str>); 25] = [
+        (b"/", Ok("/")),
+        (b"//dir/./sub//", Ok("/dir/sub")),
+        (b"dir/sub/file", Ok("/dir/sub/file")),
+        (b"dir/sub/file/", Err(Errno::ENOTDIR)),
+        (b"dir/sub/file/.", Err(Errno::ENOTDIR)),
+        (b"dir/sub/..", Ok("/dir")),
+        (b"../../..", Ok("/")),
+        (b"dir/up/dir/up/abs", Ok("/dir/sub")),
+        (b"rel/file", Ok("/dir/sub/file")),
+        (b"abs/../sub", Ok("/dir/sub")),
+        (b"to-file", Ok("/dir/sub/file")),
+        (b"to-file/", Err(Errno::ENOTDIR)),
+        (b"loop", Err(Errno::ELOOP)),
+        (b"loop/x", Err(Errno::ELOOP)),
+        (b"broken", Err(Errno::ENOENT)),
+        (b"nothing", Err(Errno::ENOENT)),
+        (b"nothing/..", Err(Errno::ENOENT)),
+        (b"", Err(Errno::ENOENT)),
+        (b"closed", Ok("/closed")),
+        (b"closed/x", Err(Errno::EACCES)),
+        (b"mnt", Ok("/mnt")),
+        (b"mnt/inside", Ok("/mnt/inside")),
+        (b"mnt/../dir", Ok("/dir")),
+        (b"mnt/inside/../..", Err(Errno::ENOTDIR)),
+        (&long, Err(Errno::ENAMETOOLONG)),
+    ];
+    for (path, expected) in cases {
+        // Twice: from the file system, and from the cache.
+        for _ in 0..2 {
+            let found = walk(path, true, Resolve::empty());
+            assert_eq!(found.as_deref().map_err(|e| *e), expected, "{:?}", String::from_utf8_lossy(path));
+        }
+    }
+    assert_eq!(walk(b"loop", false, Resolve::empty()).as_deref(), Ok("/loop"));
+    assert_eq!(walk(b"abs", false, Resolve::empty()).as_deref(), Ok("/abs"));
+    assert_eq!(walk(b"abs/", false, Resolve::empty()).as_deref(), Ok("/dir/sub"));
+    assert_eq!(walk(b"abs", true, Resolve::NO_SYMLINKS), Err(Errno::ELOOP));
+    assert_eq!(walk(b"abs", true, Resolve::BENEATH), Err(Errno::EXDEV));
+    assert_eq!(walk(b"..", true, Resolve::BENEATH), Err(Errno::EXDEV));
+    assert_eq!(walk(b"dir/..", true, Resolve::BENEATH).as_deref(), Ok("/"));
+    assert_eq!(walk(b"mnt/inside", true, Resolve::NO_XDEV), Err(Errno::EXDEV));
+}
