@@ -18,7 +18,7 @@ pub struct Prepared {
 
 /// Applets that scripts may use.
 const APPLETS: &str = "sh ls cat echo printf test [ expr seq sort uniq wc head tail tr cut grep sed awk sleep kill rm mkdir rmdir mv cp ln touch date \
-                       true false basename dirname env id uname tee xargs find dd mktemp stat chmod chown ps yes od md5sum hostname mount df";
+                       true false basename dirname env id uname tee xargs find dd mktemp stat chmod chown ps yes od md5sum hostname mount df readlink";
 
 /// Makes everything that a test needs below `dir`.
 ///
