@@ -74,7 +74,13 @@ fn binary(test: &Test, context: &Path) -> Result<(Commands, Vec<PathBuf>), Strin
     compiler.arg("-o").arg(&out).arg(&test.source);
     compiler.args(test.libs.iter().map(|l| format!("-l{l}")));
     checked(&mut compiler)?;
-    let files = if matches!(test.link, Link::Dynamic | Link::MuslDynamic) { libraries(&out)? } else { vec![] };
+    let mut files = if matches!(test.link, Link::Dynamic | Link::MuslDynamic) { libraries(&out)? } else { vec![] };
+    if test.link == Link::Dynamic {
+        // glibc opens it when a thread is cancelled, and no program names it.
+        let unwinder = checked(Command::new("gcc").arg("-print-file-name=libgcc_s.so.1"))?;
+        let unwinder = fs::canonicalize(unwinder.trim()).map_err(|e| format!("libgcc_s.so.1: {e}"))?;
+        files.push(unwinder);
+    }
     let host = [vec![out.display().to_string()], test.args.clone()].concat();
     let guest = [vec!["/test".to_owned()], test.args.clone()].concat();
     Ok((Commands { host, guest }, files))

@@ -1,6 +1,6 @@
 //! epoll(7): epoll_create(2), epoll_ctl(2), epoll_wait(2) and their relatives.
 //!
-//! Each watched description is an [`Item`](item::Item), which joins the file's wait queues once, when it is added. A wake-up puts the item on the instance's
+//! Each watched description is an `Item`, which joins the file's wait queues once, when it is added. A wake-up puts the item on the instance's
 //! ready list; epoll_wait takes items from the list and asks each file what holds now, so the cost of a wait is that of the ready files, not of all. An item
 //! that is level-triggered goes back to the end of the list after it was reported and leaves it when it is found not ready.
 //!
