@@ -213,7 +213,7 @@ pub struct RunArgs {
     /// Processors of the machine
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
     pub cpus: u32,
-    /// Load the root file system to memory before boot [default]
+    /// Load the root file system to memory before boot: the default
     #[arg(long, conflicts_with = "disk")]
     pub initrd: bool,
     /// Attach the root file system as a disk

@@ -1,6 +1,6 @@
 //! The ext4 file system, read-only.
 //!
-//! A [`Volume`] with an ext4 image → a [`FileSystem`]. What the bytes mean is `ukc-ext4-layout`'s business; here they become inodes and pages.
+//! A `Volume` with an ext4 image → a `FileSystem`. What the bytes mean is `ukc-ext4-layout`'s business; here they become inodes and pages.
 //!
 //! | file | what it is for |
 //! |---|---|

@@ -1,6 +1,6 @@
 //! System V shared memory: shmget(2), shmat(2), shmdt(2), shmctl(2).
 //!
-//! A segment is [`SharedMemory`] with a key, an owner and times; attaching it is an ordinary shared mapping, so fork, exec, exit and munmap(2) need nothing
+//! A segment is `SharedMemory` with a key, an owner and times; attaching it is an ordinary shared mapping, so fork, exec, exit and munmap(2) need nothing
 //! special. Who is attached is not counted but asked: every area that maps the segment holds a reference to it.
 //!
 //! Differences from Linux: no huge pages; the time of the last detach and its process are noted by shmdt(2) only, not when a process ends.

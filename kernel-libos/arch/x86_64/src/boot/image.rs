@@ -1,6 +1,6 @@
 //! The kernel's own mapping: where its parts are, and the tables that give each its rights.
 //!
-//! Boot starts with 2 MiB pages that allow everything. [`protect`] then builds what stays: the image in 4 KiB pages (text R-X, constants R, data RW, the
+//! Boot starts with 2 MiB pages that allow everything. `protect` then builds what stays: the image in 4 KiB pages (text R-X, constants R, data RW, the
 //! rest of its last 2 MiB RW), the direct map never executable and read-only where it shows text and constants, and no identity map. One set of
 //! last-level tables serves both views of the image: the direct map's path to them says no-execute one level up.
 
