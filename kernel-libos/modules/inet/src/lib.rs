@@ -48,6 +48,7 @@ fn init() {
     socket::register(AF_INET, create_v4, None);
     socket::register(AF_INET6, create_v6, None);
     libos_core::start::after_mount(config::write_resolv_conf);
+    libos_core::start::at_shutdown(stack::drain);
 }
 
 fn create_v4(kind: i32, protocol: i32) -> Result<Arc<dyn FileOps>> {

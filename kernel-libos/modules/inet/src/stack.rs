@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 
 use hashbrown::HashMap;
 use libos_core::sync::SpinLock;
-use libos_core::task::wait::{WaitQueue, Wake};
+use libos_core::task::wait::{WaitQueue, Wake, wait_in};
 use libos_core::{Errno, Result, device, mm, time};
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::{tcp, udp};
@@ -224,7 +224,33 @@ fn now() -> Instant {
     Instant::from_micros((time::monotonic_ns() / 1000) as i64)
 }
 
+/// How long the machine waits at its end for what programs have sent.
+const DRAIN_NS: u64 = 2_000_000_000;
+/// How often it looks.
+const DRAIN_STEP_NS: u64 = 2_000_000;
+
+/// Lets what programs have sent reach the other side before the machine is turned off: on Linux the kernel outlives the program and does the same.
+pub fn drain() {
+    let give_up_at = time::monotonic_ns() + DRAIN_NS;
+    let never = WaitQueue::new();
+    let is_pending = || STACK.lock().as_mut().is_some_and(|stack| stack.is_sending());
+    while is_pending() && time::monotonic_ns() < give_up_at {
+        // Packets and timers come as interrupts meanwhile; nobody wakes this queue.
+        let _ = wait_in(&[&never], Some(time::monotonic_ns() + DRAIN_STEP_NS), false, || None::<()>);
+    }
+}
+
 impl Stack {
+    /// Whether a peer outside the machine has not acknowledged everything yet.
+    fn is_sending(&mut self) -> bool {
+        let ids: Vec<FlowId> = self.flows.iter().filter(|(_, f)| f.link == LinkId::Card && f.is_open).map(|(id, _)| id).collect();
+        ids.into_iter().any(|id| {
+            let socket = self.flow(id).socket();
+            let is_closing = matches!(socket.state(), tcp::State::FinWait1 | tcp::State::LastAck | tcp::State::Closing);
+            socket.send_queue() > 0 && socket.state() != tcp::State::Closed || is_closing
+        })
+    }
+
     fn new() -> Stack {
         let random = [libos_core::arch::rng::entropy_mix(), libos_core::arch::rng::entropy_mix()];
         let seed = random[0];
