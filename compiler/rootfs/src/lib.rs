@@ -12,6 +12,7 @@
 mod apply;
 mod config;
 mod content;
+mod diff;
 pub mod path;
 mod resolve;
 mod text;

@@ -182,10 +182,19 @@ impl Tree {
 
     /// Returns a tree with the same names and only the nodes that have one.
     pub fn compact(&self) -> Tree {
+        self.subtree(Tree::ROOT)
+    }
+
+    /// Returns the directory `dir` as the root of a tree of its own.
+    ///
+    /// # Panics
+    /// When `dir` is not a directory.
+    pub fn subtree(&self, dir: NodeId) -> Tree {
         let mut new_ids = vec![None; self.nodes.len()];
-        let root = self.node(Tree::ROOT);
+        let root = self.node(dir);
+        assert!(matches!(root.kind, Kind::Dir(_)), "not a directory: {:?}", root.kind);
         let mut out = Tree { nodes: vec![Node { meta: root.meta.clone(), kind: Kind::Dir(BTreeMap::new()), origin: root.origin }] };
-        let mut todo = vec![(Tree::ROOT, Tree::ROOT)];
+        let mut todo = vec![(dir, Tree::ROOT)];
         while let Some((old_dir, new_dir)) = todo.pop() {
             for (name, &old) in self.entries(old_dir).into_iter().flatten() {
                 let new = *new_ids[old.0 as usize].get_or_insert_with(|| {
