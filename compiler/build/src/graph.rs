@@ -18,6 +18,7 @@ use ukc_oci::{History, Image};
 use ukc_rootfs::{ImageConfig, Origin};
 
 use crate::ConfigSpans;
+use crate::run::{Access, Network, Process, Security, Sharing};
 
 /// Index of a step in its [`Graph`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -60,6 +61,138 @@ pub enum Op {
     Workdir { base: StepId, path: String, user: String, origin: Origin },
     /// COPY and ADD.
     Copy(Box<CopyOp>),
+    /// RUN.
+    Run(Box<RunOp>),
+}
+
+/// See [`Op::Run`].
+#[derive(Debug, Clone)]
+pub struct RunOp {
+    /// The root.
+    pub base: StepId,
+    /// What to start.
+    pub process: Process,
+    /// `USER`; empty is root.
+    pub user: String,
+    /// Where it was set.
+    pub user_span: Option<Span>,
+    /// In order.
+    pub mounts: Vec<MountOp>,
+    /// `--network`.
+    pub network: Network,
+    /// `--security`.
+    pub security: Security,
+    /// Whether an earlier result may be used.
+    pub may_use_cache: bool,
+    /// What changed files are marked with.
+    pub origin: Origin,
+}
+
+/// A `--mount` of a [`RunOp`].
+#[derive(Debug, Clone)]
+pub struct MountOp {
+    /// What is mounted.
+    pub kind: MountKind,
+    /// Absolute and clean.
+    pub target: String,
+    /// The flag's value.
+    pub span: Span,
+}
+
+/// See [`MountOp`].
+#[derive(Debug, Clone)]
+pub enum MountKind {
+    /// Files of a tree.
+    Bind { source: MountSource, read_only: bool },
+    /// A directory that outlives the build.
+    Cache { id: String, seed: Option<MountSource>, sharing: Sharing, read_only: bool, access: Access },
+    /// A directory in memory.
+    Tmpfs { size_bytes: Option<u64> },
+    /// A secret of the command line.
+    Secret { id: String, is_file: bool, env: Option<String>, required: bool, access: Access },
+    /// An agent's socket.
+    Ssh { id: String, required: bool, access: Access },
+}
+
+/// Where the files of a mount come from.
+#[derive(Debug, Clone)]
+pub struct MountSource {
+    /// The tree.
+    pub step: StepId,
+    /// How it is spoken of.
+    pub text: String,
+    /// Path in it.
+    pub path: String,
+}
+
+impl MountKind {
+    /// The tree it needs.
+    pub fn source(&self) -> Option<&MountSource> {
+        match self {
+            MountKind::Bind { source, .. } => Some(source),
+            MountKind::Cache { seed, .. } => seed.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl RunOp {
+    /// What the command, its surroundings and its mounts are, without the trees.
+    pub(crate) fn key_text(&self) -> String {
+        self.describe(&|_| String::new())
+    }
+
+    /// Says what is run, with `name` for the trees. Proxies and what the cache does with the result are not part of it.
+    fn describe(&self, name: &dyn Fn(StepId) -> String) -> String {
+        let Process { argv, script, env, hidden_env: _, cwd, hostname } = &self.process;
+        let mut out = format!("run {}", name(self.base));
+        for argument in argv {
+            let _ = write!(out, " {argument:?}");
+        }
+        if let Some(script) = script {
+            let _ = write!(out, " script={:?}", script.text);
+        }
+        for (variable, value) in env {
+            let _ = write!(out, " {variable}={value:?}");
+        }
+        let _ = write!(out, " cwd={cwd:?} hostname={hostname}");
+        if !self.user.is_empty() {
+            let _ = write!(out, " user={}", self.user);
+        }
+        if self.network != Network::Default {
+            let _ = write!(out, " network={:?}", self.network);
+        }
+        if self.security != Security::Sandbox {
+            let _ = write!(out, " security={:?}", self.security);
+        }
+        for mount in &self.mounts {
+            let _ = write!(out, " mount={:?}:", mount.target);
+            let _ = match &mount.kind {
+                MountKind::Bind { source, read_only } => {
+                    write!(out, "bind({} {:?}{})", name(source.step), source.path, if *read_only { "" } else { " rw" })
+                }
+                MountKind::Cache { id, seed, sharing, read_only, access } => {
+                    let seed = seed.as_ref().map(|s| format!(" from {} {:?}", name(s.step), s.path)).unwrap_or_default();
+                    write!(out, "cache({id:?}{seed} {sharing:?}{}{})", if *read_only { " ro" } else { "" }, shown_access(access))
+                }
+                MountKind::Tmpfs { size_bytes } => write!(out, "tmpfs({})", size_bytes.map(|n| n.to_string()).unwrap_or_default()),
+                MountKind::Secret { id, is_file, env, required: _, access } => {
+                    let env = env.as_ref().map(|e| format!(" env={e}")).unwrap_or_default();
+                    write!(out, "secret({id:?}{}{env}{})", if *is_file { "" } else { " no-file" }, shown_access(access))
+                }
+                MountKind::Ssh { id, required: _, access } => write!(out, "ssh({id:?}{})", shown_access(access)),
+            };
+        }
+        out
+    }
+}
+
+fn shown_access(access: &Access) -> String {
+    let mut out = String::new();
+    let _ = access.mode.map(|mode| write!(out, " mode={mode:04o}"));
+    let _ = access.uid.map(|uid| write!(out, " uid={uid}"));
+    let _ = access.gid.map(|gid| write!(out, " gid={gid}"));
+    out
 }
 
 /// See [`Op::Copy`].
@@ -131,6 +264,7 @@ impl Op {
             Op::Unknown { base, .. } => base.iter().copied().collect(),
             Op::Workdir { base, .. } => vec![*base],
             Op::Copy(copy) => [Some(copy.base), copy.from].into_iter().flatten().collect(),
+            Op::Run(run) => std::iter::once(run.base).chain(run.mounts.iter().filter_map(|m| m.kind.source().map(|s| s.step))).collect(),
         }
     }
 
@@ -156,6 +290,7 @@ impl Op {
                     let _ = write!(out, " user={user}");
                 }
             }
+            Op::Run(run) => out.push_str(&run.describe(name)),
             Op::Copy(c) => {
                 let _ = write!(out, "{} {}", if c.unpack { "add" } else { "copy" }, name(c.base));
                 if let Some(from) = c.from {

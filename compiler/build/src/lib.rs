@@ -11,7 +11,8 @@
 //! The result depends on nothing but its inputs: files of a build context keep their modification times (the only thing of the host's that shows),
 //! directories that the build itself creates are dated at the epoch, and with `SOURCE_DATE_EPOCH` no time lies after it.
 //!
-//! What is absent: RUN and remote sources are refused with a diagnostic. `build` does not know what the files are; that is `analyze`'s.
+//! What is absent: remote sources are refused with a diagnostic. `build` starts no process: the caller passes a [`run::Runner`] for that. It does not
+//! know what the files are; that is `analyze`'s.
 #![forbid(unsafe_code)]
 
 mod context;
@@ -22,14 +23,15 @@ mod ignore;
 mod lower;
 mod options;
 mod pattern;
+pub mod run;
 
 use ukc_diagnostics::{Diagnostic, SourceMap, Span};
 use ukc_dockerfile::Parsed;
 use ukc_oci::{History, Store};
 use ukc_rootfs::{ImageConfig, Tree};
 
-pub use execute::{execute, execute_observed};
-pub use graph::{Graph, Key, Op, Step, StepId};
+pub use execute::{execute, execute_observed, execute_with};
+pub use graph::{Graph, Key, Op, RunOp, Step, StepId};
 pub use ignore::{BadPattern, Matcher};
 pub use lower::{Lowered, lower};
 pub use options::{ContextSource, NamedContext, Options};

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use ukc_oci::{LayoutRef, Platform};
 
+use crate::run::RunOptions;
+
 /// Inputs of a build besides the Dockerfile's text.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -23,6 +25,8 @@ pub struct Options {
     pub source_date_epoch: Option<i64>,
     /// What the image is for.
     pub platform: Platform,
+    /// How RUN is executed.
+    pub run: RunOptions,
 }
 
 impl Options {
@@ -37,6 +41,7 @@ impl Options {
             labels: vec![],
             source_date_epoch: None,
             platform: Platform::linux_amd64(),
+            run: RunOptions::default(),
         }
     }
 

@@ -103,7 +103,7 @@ fn words(step: &Step, sources: &SourceMap) -> String {
         Op::Context { named: None, .. } => "read the build context".to_owned(),
         Op::Context { name, .. } => format!("read the context {name}"),
         Op::Workdir { path, .. } => format!("WORKDIR {path}"),
-        Op::Copy(_) | Op::Unknown { .. } => first_line(step.span, sources),
+        Op::Copy(_) | Op::Run(_) | Op::Unknown { .. } => first_line(step.span, sources),
     }
 }
 

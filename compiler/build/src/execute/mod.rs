@@ -1,6 +1,8 @@
 //! Graph → trees: executes the steps in order.
 
 mod archive;
+mod layers;
+mod run;
 mod source;
 mod wanted;
 
@@ -17,6 +19,7 @@ use crate::graph::{CopyOp, CopySource, Graph, Op, Step, StepId};
 use crate::ignore::Matcher;
 use crate::lower::{Lowered, image_problem, user_problem};
 use crate::options::ContextSource;
+use crate::run::{Layers, NoRunner, Runner};
 use crate::{Built, Options, pattern};
 use wanted::{fill, wanted};
 
@@ -40,6 +43,21 @@ pub fn execute_observed(
     store: &Store,
     begin: &mut dyn FnMut(&Step) -> bool,
 ) -> Result<Built, Vec<Diagnostic>> {
+    execute_with(lowered, sources, options, store, begin, &mut NoRunner)
+}
+
+/// As [`execute_observed`], with someone who executes RUN.
+///
+/// # Errors
+/// As [`execute_observed`].
+pub fn execute_with(
+    lowered: Lowered,
+    sources: &mut SourceMap,
+    options: &Options,
+    store: &Store,
+    begin: &mut dyn FnMut(&Step) -> bool,
+    runner: &mut dyn Runner,
+) -> Result<Built, Vec<Diagnostic>> {
     let Lowered { graph, diagnostics } = lowered;
     let uses = graph.uses();
     let mut run = Run {
@@ -51,17 +69,24 @@ pub fn execute_observed(
         uses,
         problems: diagnostics,
         date: (options.epoch().unwrap_or(0), 0),
+        layered: layers::layered(&graph),
+        runner,
+        is_interrupted: false,
     };
     for (n, step) in graph.steps.iter().enumerate() {
         let id = StepId(n as u32);
         // Lowering makes a step for every reference; one that nothing uses was the base of a broken stage.
         if run.uses[n] > 0 {
-            if !begin(step) {
+            if run.is_interrupted || !begin(step) {
                 run.problems.push(Diagnostic::error("interrupted", "the build was interrupted"));
                 return Err(run.problems);
             }
             run.step(id, &step.op, step.span);
         }
+    }
+    if run.is_interrupted {
+        run.problems.push(Diagnostic::error("interrupted", "the build was interrupted"));
+        return Err(run.problems);
     }
     let result = run.take(graph.result);
     let problems = run.problems;
@@ -92,6 +117,25 @@ struct Output {
     context: Option<Rc<Context>>,
     /// Something in it is missing because of an error that was reported.
     is_broken: bool,
+    /// The tree as layers, when a RUN builds on it and it is not broken.
+    layers: Option<Layers>,
+}
+
+/// What a step made.
+struct Made {
+    tree: Rc<Tree>,
+    context: Option<Rc<Context>>,
+    is_broken: bool,
+    /// What it was made from, if that is needed to know the difference.
+    from: Option<(Rc<Tree>, Layers)>,
+    /// Its layers, if the step knows them itself.
+    layers: Option<Layers>,
+}
+
+impl Made {
+    fn whole(tree: Tree) -> Made {
+        Made { tree: Rc::new(tree), context: None, is_broken: false, from: None, layers: None }
+    }
 }
 
 struct Run<'a> {
@@ -105,6 +149,10 @@ struct Run<'a> {
     problems: Vec<Diagnostic>,
     /// Of directories that no source has.
     date: (i64, u32),
+    /// Which steps' trees are needed as layers.
+    layered: Vec<bool>,
+    runner: &'a mut dyn Runner,
+    is_interrupted: bool,
 }
 
 impl Run<'_> {
@@ -116,30 +164,43 @@ impl Run<'_> {
     }
 
     fn step(&mut self, id: StepId, op: &Op, span: Span) {
-        let output = match op {
-            Op::Scratch => Ok((Tree::new(), None, false)),
-            Op::Unknown { base, .. } => Ok((base.map_or_else(Tree::new, |id| Rc::unwrap_or_clone(self.take(id).tree)), None, true)),
+        let made = match op {
+            Op::Scratch => Ok(Made::whole(Tree::new())),
+            Op::Unknown { base, .. } => {
+                let tree = base.map_or_else(Tree::new, |id| Rc::unwrap_or_clone(self.take(id).tree));
+                Ok(Made { is_broken: true, ..Made::whole(tree) })
+            }
             Op::Image { image, origin, .. } => {
                 let tree = image.tree(Some(*origin), self.store).map_err(|e| vec![image_problem(&e, span)]);
-                tree.map(|tree| (tree, None, false))
+                tree.map(Made::whole)
             }
-            Op::Context { named, origin, .. } => self.context(id, *named, *origin, span).map(|c| (c.tree.clone(), Some(Rc::new(c)), false)),
+            Op::Context { named, origin, .. } => self.context(id, *named, *origin, span).map(|c| Made {
+                tree: Rc::new(c.tree.clone()),
+                context: Some(Rc::new(c)),
+                ..Made::whole(Tree::new())
+            }),
             Op::Workdir { base, path, user, origin } => {
                 let base = self.take(*base);
+                let before = self.keep(id, &base);
                 let mut tree = Rc::unwrap_or_clone(base.tree);
                 let found = self.workdir(&mut tree, path, user, *origin, span);
                 let is_broken = base.is_broken || found.is_err();
                 // In a tree that is not all there, a user may be missing for that reason.
                 self.problems.extend(found.err().filter(|_| !base.is_broken));
-                Ok((tree, None, is_broken))
+                Ok(Made { is_broken, from: before, ..Made::whole(tree) })
             }
-            Op::Copy(copy) => Ok(self.copy(copy)),
+            Op::Copy(copy) => Ok(self.copy(id, copy)),
+            Op::Run(run) => Ok(self.run(run, span)),
         };
-        let (tree, context, is_broken) = output.unwrap_or_else(|problems| {
-            self.problems.extend(problems);
-            (Tree::new(), None, true)
-        });
-        self.trees.insert(id, Output { tree: Rc::new(tree), context, is_broken });
+        let made = made.and_then(|made| Ok((self.layers(id, op, &made, span).map_err(|d| vec![d])?, made)));
+        let output = match made {
+            Ok((layers, made)) => Output { tree: made.tree, context: made.context, is_broken: made.is_broken, layers },
+            Err(problems) => {
+                self.problems.extend(problems);
+                Output { tree: Rc::new(Tree::new()), context: None, is_broken: true, layers: None }
+            }
+        };
+        self.trees.insert(id, output);
     }
 
     fn context(&mut self, id: StepId, named: Option<usize>, origin: Origin, span: Span) -> Result<Context, Vec<Diagnostic>> {
@@ -179,8 +240,9 @@ impl Run<'_> {
         }
     }
 
-    fn copy(&mut self, op: &CopyOp) -> (Tree, Option<Rc<Context>>, bool) {
+    fn copy(&mut self, id: StepId, op: &CopyOp) -> Made {
         let base = self.take(op.base);
+        let kept = self.keep(id, &base);
         let from = op.from.map(|id| self.take(id));
         let mut target = Rc::unwrap_or_clone(base.tree);
         let before = self.problems.len();
@@ -189,7 +251,7 @@ impl Run<'_> {
         }
         let failed = self.problems[before..].iter().any(Diagnostic::is_error);
         let from_is_broken = from.is_some_and(|f| f.is_broken);
-        (target, None, base.is_broken || from_is_broken || failed)
+        Made { is_broken: base.is_broken || from_is_broken || failed, from: kept, ..Made::whole(target) }
     }
 
     fn copy_into(&mut self, op: &CopyOp, from: Option<&Output>, target: &mut Tree, is_broken: bool) {

@@ -20,6 +20,10 @@ pub(super) fn wanted(graph: &Graph, id: StepId) -> Option<Vec<Vec<u8>>> {
             Op::Copy(copy) if copy.base != id => {
                 out.extend(copy.sources.iter().filter(|s| s.inline.is_none()).map(|s| path::absolute(b"/", s.path.as_bytes())));
             }
+            Op::Run(run) if run.base != id => {
+                let sources = run.mounts.iter().filter_map(|m| m.kind.source()).filter(|s| s.step == id);
+                out.extend(sources.map(|s| path::absolute(b"/", s.path.as_bytes())));
+            }
             _ => return None,
         }
     }

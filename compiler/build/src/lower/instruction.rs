@@ -29,13 +29,7 @@ impl Lower<'_> {
             }
             InstructionKind::Copy(args) => self.copy(state, index, instruction, args, false, escape),
             InstructionKind::Add(args) => self.copy(state, index, instruction, args, true, escape),
-            // Refused for the whole stage at once, except those of a base image's triggers.
-            InstructionKind::Run(_) => {
-                if escape != self.parsed.directives.escape || self.parsed.file != span.file {
-                    self.refuse_runs(&[instruction]);
-                    self.unknown(state, instruction.name(), span);
-                }
-            }
+            InstructionKind::Run(args) => self.run(state, index, instruction, args, escape),
             InstructionKind::Cmd(command) => {
                 let argv = self.argv(state, command);
                 self.add_history(state, format!("CMD {}", go_list(&argv)), true);

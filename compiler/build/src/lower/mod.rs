@@ -3,19 +3,20 @@
 //! Files:
 //! - `scope`: the variables that are visible at a point of a stage, and expansion with them;
 //! - `base`: what a FROM or `--from` names: a stage, a named context, an image;
-//! - `instruction`: the metadata instructions; `copy`: COPY and ADD.
+//! - `instruction`: the metadata instructions; `copy`: COPY and ADD; `run`: RUN.
 //!
 //! Nothing here looks at files of contexts. Base images are opened, because their configuration (environment, ONBUILD) is part of the meaning.
 
 mod base;
 mod copy;
 mod instruction;
+mod run;
 mod scope;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use ukc_diagnostics::{Diagnostic, SourceMap, Span, suggest};
-use ukc_dockerfile::{Instruction, InstructionKind, Parsed, parse_trigger};
+use ukc_dockerfile::{InstructionKind, Parsed, parse_trigger};
 use ukc_oci::{History, Store};
 use ukc_rootfs::{ImageConfig, Origin};
 
@@ -237,11 +238,14 @@ impl Lower<'_> {
         let base = scope::expand_global(&stage.base, self.parsed.directives.escape, &self.globals)
             .ok()
             .and_then(|e| self.stage_by_name(&e.text, index));
-        let copies = stage.instructions.iter().filter_map(|i| match &i.kind {
-            InstructionKind::Copy(args) => self.stage_by_reference(args.from.as_ref()?.as_str(), index),
-            _ => None,
+        let used = stage.instructions.iter().flat_map(|i| match &i.kind {
+            InstructionKind::Copy(args) => {
+                args.from.as_ref().and_then(|from| self.stage_by_reference(from.as_str(), index)).into_iter().collect()
+            }
+            InstructionKind::Run(args) => self.mount_stages(args, index),
+            _ => vec![],
         });
-        base.into_iter().chain(copies).collect()
+        base.into_iter().chain(used).collect()
     }
 
     fn stage(&mut self, index: usize) -> StageState {
@@ -259,32 +263,10 @@ impl Lower<'_> {
                 self.instruction(&mut state, index, &instruction, '\\');
             }
         }
-        let mut runs: Vec<&Instruction> = vec![];
         for instruction in &stage.instructions {
-            if matches!(instruction.kind, InstructionKind::Run(_)) {
-                runs.push(instruction);
-                self.unknown(&mut state, instruction.name(), instruction.span);
-            }
             self.instruction(&mut state, index, instruction, self.parsed.directives.escape);
         }
-        self.refuse_runs(&runs);
         state
-    }
-
-    /// One diagnostic for all RUNs of a stage: they have one reason.
-    fn refuse_runs(&mut self, runs: &[&Instruction]) {
-        let Some(first) = runs.first() else { return };
-        let message = match runs.len() {
-            1 => "RUN cannot be executed yet".to_owned(),
-            n => format!("RUN cannot be executed yet, and this stage has {n}"),
-        };
-        let mut diagnostic = Diagnostic::error("unsupported-run", message).at(first.span, "this would run a program while building");
-        for run in &runs[1..] {
-            diagnostic = diagnostic.at(run.keyword.span, "");
-        }
-        self.problems.push(diagnostic.help(
-            "use a base that already has what the RUN makes: build it with another tool and give it with `--build-context NAME=oci-layout://DIR`",
-        ));
     }
 
     /// From here on the files of the stage are not all known.
