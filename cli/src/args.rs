@@ -77,6 +77,30 @@ pub struct Source {
     /// Platform of base images; ukc makes linux/amd64 images
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
+    /// Run every RUN again
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Run the RUNs of this stage again
+    #[arg(long = "no-cache-filter", value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
+    /// A secret for `RUN --mount=type=secret`
+    #[arg(long = "secret", value_name = "id=ID[,src=FILE|,env=NAME]")]
+    pub secrets: Vec<String>,
+    /// An agent for `RUN --mount=type=ssh` [default socket: SSH_AUTH_SOCK]
+    #[arg(long = "ssh", value_name = "default|ID[=SOCKET]")]
+    pub ssh: Vec<String>,
+    /// Network of the RUNs that do not say themselves
+    #[arg(long, value_name = "default|none|host")]
+    pub network: Option<String>,
+    /// Let RUN do more than usual
+    #[arg(long = "allow", value_name = "network.host|security.insecure")]
+    pub allow: Vec<String>,
+    /// A further line of RUN's /etc/hosts
+    #[arg(long = "add-host", value_name = "NAME:ADDRESS")]
+    pub add_hosts: Vec<String>,
+    /// Certificates that programs of RUN shall trust, such as those of a proxy
+    #[arg(long = "ca-bundle", value_name = "FILE")]
+    pub ca_bundle: Option<PathBuf>,
     /// How to show progress on standard error
     #[arg(long, value_enum, value_name = "MODE")]
     pub progress: Option<ProgressMode>,
@@ -93,8 +117,6 @@ pub struct Source {
 /// Flags of `docker build` without a meaning here; each is mentioned once.
 #[derive(Debug, Args)]
 pub struct Ignored {
-    #[arg(long, hide = true)]
-    pub no_cache: bool,
     #[arg(long, hide = true)]
     pub pull: bool,
     #[arg(long, hide = true)]
@@ -127,7 +149,6 @@ impl Ignored {
     /// Returns the flags that were given, as the user wrote them.
     pub fn given(&self) -> Vec<&'static str> {
         [
-            ("--no-cache", self.no_cache),
             ("--pull", self.pull),
             ("--load", self.load),
             ("--rm", self.rm.is_some()),

@@ -13,7 +13,7 @@ use crate::args::{BuildArgs, Source};
 use crate::interrupt::Interrupt;
 use crate::progress::Display;
 use crate::report::{self, FAILED, Failure};
-use crate::{places, units};
+use crate::{places, steps, units};
 
 /// Names of Dockerfiles in a context, in the order in which they are looked for.
 const FILE_NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
@@ -220,6 +220,7 @@ impl Prepared {
                 .map_err(Failure::usage)?,
             labels: source.labels.iter().map(|l| label(l)).collect::<Result<_, _>>()?,
             source_date_epoch: epoch()?,
+            run: steps::options(source)?,
             ..Options::new(context)
         };
         let cache = places::cache()?;
@@ -228,6 +229,7 @@ impl Prepared {
             dockerfile,
             options,
             store: cache.join("content"),
+            runs: steps::surroundings(source)?,
             analysis_cache: Some(cache.join("analysis")),
             archive: ukc_runtime_libos::archive,
             extra_syscalls: source.syscalls.clone(),

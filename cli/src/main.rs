@@ -13,6 +13,7 @@ mod places;
 mod progress;
 mod report;
 mod run;
+mod steps;
 mod units;
 
 use std::process::ExitCode;
@@ -23,6 +24,10 @@ use args::{Cli, Command};
 use report::Failure;
 
 fn main() -> ExitCode {
+    // A step of a build runs in processes that are this program again; nothing else may happen in them.
+    if let Some(code) = ukc_driver::sandbox::dispatch() {
+        return code;
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Build(args) => build::command(*args),

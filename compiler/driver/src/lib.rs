@@ -19,18 +19,20 @@ mod record;
 mod stage;
 mod text;
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 
 use ukc_analyze::DirCache;
 use ukc_build::Step;
 use ukc_diagnostics::{Diagnostic, SourceMap};
 use ukc_oci::Store;
+use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
 pub use record::stop_signal_number;
 pub use stage::Stage;
 pub use text::config_text;
-pub use {ukc_build as build, ukc_image_json as image_json};
+pub use {ukc_build as build, ukc_image_json as image_json, ukc_sandbox as sandbox};
 
 /// What to compile.
 #[derive(Debug, Clone)]
@@ -43,6 +45,8 @@ pub struct Request {
     pub options: ukc_build::Options,
     /// Directory of the content store.
     pub store: PathBuf,
+    /// What RUN is given: secrets, agents, certificates.
+    pub runs: ukc_sandbox::Config,
     /// Directory of the summaries that the analysis keeps; `None` keeps none.
     pub analysis_cache: Option<PathBuf>,
     /// Returns the kernel's module archive; called only when a kernel is linked.
@@ -61,6 +65,16 @@ pub struct Request {
 pub trait Progress {
     /// Step `number` of `total` begins, and the one before it has ended. Answering `false` gives the build up.
     fn begin(&mut self, number: usize, total: usize, what: &str) -> bool;
+
+    /// The step is a RUN and printed something, or was done before.
+    fn ran(&mut self, event: RunEvent<'_>) {
+        let _ = event;
+    }
+
+    /// Whether a RUN is to be stopped.
+    fn is_cancelled(&self) -> bool {
+        false
+    }
 }
 
 /// What came of a request.
@@ -104,11 +118,16 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     let total = lowered.graph.uses().iter().filter(|n| **n > 0).count() + STEPS_BEHIND;
     let words = stage::step_words(&lowered.graph, sources);
     let mut number = 0;
+    let shared = RefCell::new(&mut *progress);
     let mut begin = |_: &Step| {
         number += 1;
-        progress.begin(number, total, words.get(number - 1).map_or("", String::as_str))
+        shared.borrow_mut().begin(number, total, words.get(number - 1).map_or("", String::as_str))
     };
-    let built = ukc_build::execute_observed(lowered, sources, &request.options, &store, &mut begin).map_err(|errors| out.failed(errors))?;
+    let on_event = |event: RunEvent<'_>| shared.borrow_mut().ran(event);
+    let mut runner = Sandbox::new(&request.store, request.runs.clone(), on_event, || shared.borrow().is_cancelled());
+    let built = ukc_build::execute_with(lowered, sources, &request.options, &store, &mut begin, &mut runner);
+    drop(runner);
+    let built = built.map_err(|errors| out.failed(errors))?;
     out.warnings.extend(built.diagnostics.iter().cloned());
     if out.has_ended(Stage::Rootfs, request, || config_text(&built.config) + &built.tree.to_text()) {
         return Ok(out);

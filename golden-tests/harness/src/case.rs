@@ -64,6 +64,7 @@ pub fn run(case: &Path, bless: bool) -> Result<(), String> {
         dockerfile,
         options,
         store: work.path().join("store"),
+        runs: Default::default(),
         analysis_cache: None,
         archive: archive::archive,
         extra_syscalls: vec![],
