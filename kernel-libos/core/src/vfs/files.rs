@@ -97,8 +97,7 @@ impl FileOps for ReadOnlyFile {
         self.inode.stat()
     }
 
-    fn page_source(&self, file: &OpenFile) -> Result<Arc<dyn PageSource>> {
-        self.inode.note_mapped(file);
+    fn page_source(&self, _file: &OpenFile) -> Result<Arc<dyn PageSource>> {
         Ok(self.pages.clone())
     }
 

@@ -246,11 +246,6 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::ENXIO)
     }
 
-    /// Notes under which name the file is mapped; see [`MappedName`](super::mount::MappedName).
-    fn note_mapped(&self, file: &OpenFile) {
-        let _ = file;
-    }
-
     /// The pages of a regular file.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! mount. A few mounts are only promised at boot ([`promise`]): /proc, /sys and /dev come into being when a path first leads to them, so a program that
 //! never looks pays nothing.
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -129,28 +129,6 @@ impl PathRef {
             }
         }
         self
-    }
-}
-
-/// The name under which a file was mapped last, for /proc/PID/maps: a mapping holds the file's pages, which do not know what the file is called.
-#[derive(Default)]
-pub struct MappedName(SpinLock<Option<(Arc<Mount>, Weak<Dentry>)>>);
-
-impl MappedName {
-    /// Notes the name.
-    pub fn set(&self, place: Option<&PathRef>) {
-        let new = place.map(|place| (place.mount.clone(), Arc::downgrade(&place.dentry)));
-        let old = core::mem::replace(&mut *self.0.lock(), new);
-        drop(old);
-    }
-
-    /// The path; empty when there is none any more.
-    pub fn path(&self) -> Vec<u8> {
-        let noted = self.0.lock().as_ref().map(|(mount, dentry)| (mount.clone(), dentry.upgrade()));
-        match noted {
-            Some((mount, Some(dentry))) => super::path_bytes(&PathRef { mount, dentry }),
-            _ => Vec::new(),
-        }
     }
 }
 

@@ -5,11 +5,10 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 use libos_core::abi::general as linux;
-use libos_core::file::{FileOps, OpenFile, OpenFlags};
+use libos_core::file::{FileOps, OpenFlags};
 use libos_core::mm::{Frame, PageSource, SourceName};
 use libos_core::sync::SpinLock;
 use libos_core::vfs::files::ReadOnlyFile;
-use libos_core::vfs::mount::MappedName;
 use libos_core::vfs::reclaim::{self, Reclaim};
 use libos_core::vfs::sparse::Sparse;
 use libos_core::vfs::volume::Volume;
@@ -54,13 +53,7 @@ impl Ext4 {
             return Ok(inode);
         }
         let node = Node::read(&self.geometry, number)?;
-        let new = Arc::new(Ext4Inode {
-            fs: self.clone(),
-            node,
-            cache: Cache::default(),
-            attachment: SpinLock::new(None),
-            mapped_as: MappedName::default(),
-        });
+        let new = Arc::new(Ext4Inode { fs: self.clone(), node, cache: Cache::default(), attachment: SpinLock::new(None) });
         let mut inodes = self.inodes.lock();
         if let Some(inode) = inodes.get(number.into()).and_then(Weak::upgrade) {
             drop(inodes);
@@ -143,7 +136,6 @@ struct Ext4Inode {
     node: Node,
     cache: Cache,
     attachment: Attachment,
-    mapped_as: MappedName,
 }
 
 impl Drop for Ext4Inode {
@@ -216,10 +208,6 @@ impl Inode for Ext4Inode {
         Ok(Arc::new(ReadOnlyFile { pages: self.clone(), inode: self }))
     }
 
-    fn note_mapped(&self, file: &OpenFile) {
-        self.mapped_as.set(file.path.as_ref());
-    }
-
     fn pages(self: Arc<Self>) -> Result<Arc<dyn PageSource>> {
         Ok(self)
     }
@@ -280,6 +268,6 @@ impl PageSource for Ext4Inode {
     }
 
     fn describe(&self) -> SourceName {
-        SourceName { dev: self.dev(), ino: u64::from(self.node.number), path: self.mapped_as.path() }
+        SourceName { dev: self.dev(), ino: u64::from(self.node.number), path: Vec::new() }
     }
 }

@@ -349,7 +349,7 @@ impl PageSource for RamInode {
     }
 
     fn describe(&self) -> SourceName {
-        SourceName { dev: self.shared.dev, ino: self.number, path: self.mapped_as.path() }
+        SourceName { dev: self.shared.dev, ino: self.number, path: Vec::new() }
     }
 }
 
@@ -373,8 +373,7 @@ impl FileOps for RamFile {
         Inode::stat(&*self.0)
     }
 
-    fn page_source(&self, file: &OpenFile) -> Result<Arc<dyn PageSource>> {
-        self.0.mapped_as.set(file.path.as_ref());
+    fn page_source(&self, _file: &OpenFile) -> Result<Arc<dyn PageSource>> {
         Ok(self.0.clone())
     }
 

@@ -10,7 +10,6 @@ use libos_core::abi::general as linux;
 use libos_core::file::{FileOps, OpenFlags};
 use libos_core::mm::PageSource;
 use libos_core::sync::SpinLock;
-use libos_core::vfs::mount::MappedName;
 use libos_core::vfs::{Attachment, Attributes, DirEntry, Inode, Link, NewNode, RenameFlags, SetAttributes, Stat};
 use libos_core::{Errno, Result};
 
@@ -33,7 +32,6 @@ pub struct RamInode {
     /// Attributes set here, and removed ones (`None`) that exist below.
     xattrs: SpinLock<Changes>,
     attachment: Attachment,
-    pub mapped_as: MappedName,
 }
 
 /// Attribute values by name.
@@ -146,7 +144,6 @@ impl RamInode {
             meta: SpinLock::new(meta),
             xattrs: SpinLock::new(Vec::new()),
             attachment: SpinLock::new(None),
-            mapped_as: MappedName::default(),
         })
     }
 
