@@ -26,7 +26,9 @@ unit:
 guest:
 	$(CARGO) test --locked -p golden-guest
 
+# About ten minutes; `make bench QUICK=1` takes two. golden-tests/bench/src/main.rs has more knobs.
 bench: packages
+	fixtures/install-packages wrk iproute2
 	$(CARGO) run --release --locked -p golden-bench
 
 packages:
