@@ -70,6 +70,8 @@ pub struct Flow {
     /// Whether our side has ended it on purpose.
     closing: bool,
     deadline: Option<u64>,
+    /// Its one entry in [`Stack::deadlines`]. It may be too early, never too late: a deadline that moves back, as with every acknowledgement, leaves it.
+    queued: Option<u64>,
     give_up_at: Option<u64>,
     claim: Option<(u16, ClaimId)>,
     seen: Seen,
@@ -409,6 +411,7 @@ impl Stack {
             error: None,
             closing: false,
             deadline: None,
+            queued: None,
             give_up_at: None,
             claim: None,
             seen: Seen { state: tcp::State::Listen, received: 0, is_writable: false },
@@ -450,14 +453,14 @@ impl Stack {
         link.egress(now, &mut flow.sockets);
         let wanted = link.interface.poll_at(now, &flow.sockets).map(|at| at.total_micros() as u64 * 1000);
         let wanted = [wanted, flow.give_up_at].into_iter().flatten().min();
-        if wanted != flow.deadline {
-            if let Some(old) = flow.deadline {
+        flow.deadline = wanted;
+        if let Some(new) = wanted
+            && flow.queued.is_none_or(|queued| new < queued)
+        {
+            if let Some(old) = flow.queued.replace(new) {
                 self.deadlines.remove(&(old, id));
             }
-            if let Some(new) = wanted {
-                self.deadlines.insert((new, id));
-            }
-            flow.deadline = wanted;
+            self.deadlines.insert((new, id));
         }
 
         let before = flow.seen;
@@ -504,8 +507,8 @@ impl Stack {
     fn remove_flow(&mut self, id: FlowId) {
         let Some(flow) = self.flows.remove(id) else { return };
         self.by_key.remove(&flow.key);
-        if let Some(deadline) = flow.deadline {
-            self.deadlines.remove(&(deadline, id));
+        if let Some(queued) = flow.queued {
+            self.deadlines.remove(&(queued, id));
         }
         if let Some((port, claim)) = flow.claim {
             self.tcp_ports.release(port, claim);
@@ -747,6 +750,17 @@ impl Stack {
                 continue;
             }
             let Some(flow) = self.flows.get_mut(id) else { continue };
+            flow.queued = None;
+            match flow.deadline {
+                // It has moved since.
+                Some(later) if later > now_ns => {
+                    flow.queued = Some(later);
+                    self.deadlines.insert((later, id));
+                    continue;
+                }
+                None => continue,
+                Some(_) => {}
+            }
             flow.deadline = None;
             if flow.give_up_at.is_some_and(|at| at <= now_ns) {
                 flow.give_up_at = None;
