@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use libos_core::device::{NetDevice, TxChecksum};
+use libos_core::time;
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
 use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
@@ -17,6 +18,8 @@ use crate::{checksum, classify};
 
 /// Bytes of an Ethernet header.
 const ETHERNET_HEADER: usize = 14;
+/// How long to wait for room in the card's ring; after that the card is broken or its host is very busy.
+const FULL_RING_NS: u64 = 2_000_000;
 /// Linux's loopback MTU.
 const LOOPBACK_MTU: usize = 65_536;
 
@@ -141,9 +144,13 @@ impl Phy {
                     if offloads { checksum::offload(packet, classify::ethernet(packet)) } else { TxChecksum::Done }
                 };
                 if !device.transmit(len, &mut write) {
-                    // A full ring: the device may only be waiting to be told.
+                    // A full ring, as after many handshakes at once. The device empties it within microseconds once it is told; a lost packet would
+                    // cost its connection a second.
                     device.flush();
-                    device.transmit(len, &mut write);
+                    let give_up = time::monotonic_ns() + FULL_RING_NS;
+                    while !device.transmit(len, &mut write) && time::monotonic_ns() < give_up {
+                        core::hint::spin_loop();
+                    }
                 }
             }
         }
