@@ -31,7 +31,7 @@ pub fn measure(lab: &Lab) -> Result<()> {
         ours.push(start.elapsed());
         let disk = lab.path().join("mke2fs.img");
         let start = Instant::now();
-        run::tool("mke2fs", ["-q", "-t", "ext4", "-b", "4096", "-d", &root.to_string_lossy(), &disk.to_string_lossy(), "160M"])?;
+        run::tool("mke2fs", ["-q", "-t", "ext4", "-b", "4096", "-d", &root.to_string_lossy(), &disk.to_string_lossy(), "1G"])?;
         peer.push(start.elapsed());
         std::fs::remove_file(disk)?;
     }
