@@ -83,6 +83,9 @@ fn command_line(image: &Image, args: &RunArgs) -> Result<String, Failure> {
             line = line.env(value.as_bytes());
         }
     }
+    if args.interactive {
+        line = line.terminal();
+    }
     if args.trace {
         line = line.trace();
     }

@@ -41,6 +41,11 @@ impl CommandLine {
         self.word("ukc.env=", variable)
     }
 
+    /// Makes the console a terminal.
+    pub fn terminal(self) -> Self {
+        self.word("ukc.tty", b"")
+    }
+
     /// Prints system calls on the console.
     pub fn trace(self) -> Self {
         self.word("ukc.trace", b"")

@@ -8,6 +8,7 @@
 //! | `ukc.arg=TEXT` | one argument, `argv[0]` first; together they replace those of the record |
 //! | `ukc.env=NAME=VALUE` | sets a variable; `ukc.env=NAME` removes it |
 //! | `ukc.cwd=PATH`, `ukc.uid=N`, `ukc.gid=N` | working directory, user and group |
+//! | `ukc.tty` | the console is a terminal: somebody sits at the other end |
 //! | `ukc.trace` | print system calls, as the record's flag does |
 //! | `-- WORDS` | program and arguments, as other guests take them |
 //!
@@ -33,6 +34,8 @@ pub struct Overrides {
     pub gid: Option<u32>,
     /// Whether system calls are to be printed.
     pub trace: bool,
+    /// Whether the console is a terminal.
+    pub tty: bool,
 }
 
 /// The words of a command line.
@@ -88,6 +91,7 @@ impl Overrides {
                 b"uid" => over.uid = number(&value),
                 b"gid" => over.gid = number(&value),
                 b"trace" => over.trace = true,
+                b"tty" => over.tty = true,
                 _ => {}
             }
         }

@@ -1,4 +1,5 @@
-//! The console as a file, for kernels without devfs: it writes, and has nothing to read.
+//! The console as a plain file: it writes what it is given, has nothing to read, and is no terminal. It is what a program gets as its standard streams
+//! unless somebody sits at the other end (`ukc.tty`), and in kernels without devfs.
 
 use alloc::sync::Arc;
 use core::any::Any;
@@ -10,9 +11,14 @@ use crate::io::{IoDst, IoSrc};
 
 struct Console;
 
-/// Opens it.
+/// Opens it without a device node.
 pub fn open() -> Arc<OpenFile> {
-    OpenFile::new(Arc::new(Console), OpenFlags::RDWR, None)
+    OpenFile::new(plain(), OpenFlags::RDWR, None)
+}
+
+/// The device itself.
+pub fn plain() -> Arc<dyn FileOps> {
+    Arc::new(Console)
 }
 
 impl FileOps for Console {

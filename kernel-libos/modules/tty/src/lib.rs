@@ -1,5 +1,8 @@
 //! The console as a terminal: `/dev/console` and `/dev/tty`.
 //!
+//! It is a terminal only when somebody sits at the other end (`ukc.tty` on the kernel command line). Otherwise it is the plain device of core: what a
+//! program writes comes out byte for byte, as through a pipe, and there is nothing to read.
+//!
 //! Output goes straight to the device. Input comes by interrupt, goes through the line discipline and waits there to be read; the interrupt is turned on by
 //! the first who reads, so a program that only prints pays nothing.
 //!
@@ -17,7 +20,7 @@ use alloc::sync::Arc;
 
 use libos_core::file::{FileOps, OpenFlags};
 use libos_core::vfs::registry::{self, minor};
-use libos_core::{Errno, Result};
+use libos_core::{Errno, Result, command_line, start};
 
 libos_core::module! {
     name: tty,
@@ -34,9 +37,12 @@ fn init() {
 }
 
 fn open(rdev: u64, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    let is_terminal = command_line::words(start::command_line()).any(|word| word == b"ukc.tty");
     match minor(rdev) {
-        0 => console::open(true, flags),
-        1 => console::open(false, flags),
+        0 if is_terminal => console::open(true, flags),
+        1 if is_terminal => console::open(false, flags),
+        1 => Ok(libos_core::console::plain()),
+        // Without a terminal nobody has a controlling one (tty(4)).
         _ => Err(Errno::ENXIO),
     }
 }
