@@ -86,7 +86,7 @@ fn observe(command: &mut Command, dir: &Path, place: &str) -> Result<(Ended, Str
     };
     let mut bytes = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut bytes)).map_err(|e| e.to_string())?;
-    let text = String::from_utf8_lossy(&bytes).replace("\r\n", "\n");
+    let text = String::from_utf8_lossy(&bytes).into_owned();
     let (kernel, own): (Vec<&str>, Vec<&str>) = text.split_inclusive('\n').partition(|line| line.starts_with("ukc: "));
     let Some(status) = status else {
         return Err(format!("hangs {place}; until then it printed:\n{text}"));
