@@ -20,6 +20,8 @@ const CA_VARIABLES: [&str; 7] =
     ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "PIP_CERT", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO", "CARGO_HTTP_CAINFO"];
 /// Docker's PATH for images that set none.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The mounted directory, in that of a cache.
+const CACHE_DATA: &str = "data";
 /// A secret is no place for large files (BuildKit's limit).
 const MAX_SECRET_BYTES: u64 = 500 << 10;
 
@@ -233,22 +235,24 @@ impl<'a, 's> Mounts<'a, 's> {
             let _making = self.ready.store.lock(&format!("cache-new-{name}"), self.is_cancelled)?;
             self.new_cache(&path, &name, seed, access)?;
         }
-        Ok(path)
+        Ok(path.join(CACHE_DATA))
     }
 
     fn new_cache(&mut self, path: &Path, name: &str, seed: Option<&MountFiles>, access: &Access) -> Result<(), Trouble> {
         if path.is_dir() {
             return Ok(());
         }
-        let made = self.dir.join(format!("cache-{name}"));
+        // The directory may be somebody else's, and only its owner may move it to another parent (rename(2)): it moves inside one of ours.
+        let outer = format!("cache-{name}");
+        let made = self.temporary.make(&outer)?;
+        let data = made.join(CACHE_DATA);
         let given = node(access, 0o755);
-        let job = match seed {
-            Some(files) => materialise(self.temporary, &format!("cache-{name}"), &files.tree.changes_since(&Tree::new()))?,
-            None => Job::MakeDir { path: made.clone(), node: given },
-        };
-        let mut jobs = vec![job];
+        let mut jobs = vec![match seed {
+            Some(files) => materialise(self.temporary, &format!("{outer}/{CACHE_DATA}"), &files.tree.changes_since(&Tree::new()))?,
+            None => Job::MakeDir { path: data.clone(), node: given },
+        }];
         if seed.is_some() && *access != Access::default() {
-            jobs.push(Job::Give { path: made.clone(), node: given });
+            jobs.push(Job::Give { path: data, node: given });
         }
         match self.ready.launcher.run(jobs, &mut |_| (), self.is_cancelled) {
             crate::launch::Outcome::Done => Ok(fs::rename(&made, path)?),

@@ -28,7 +28,7 @@ use ukc_rootfs::{Action, Change, Content, Kind, Meta};
 const MAGIC: &[u8] = b"ukc changes 1\n";
 const END: &[u8] = b"end\n";
 
-/// Writes a record; contents below `base` are named relative to it.
+/// Writes a record; contents below `base`, an absolute path, are named relative to it.
 pub(crate) fn write(path: &Path, base: &Path, changes: &[Change]) -> io::Result<()> {
     let mut out = BufWriter::new(File::create(path)?);
     out.write_all(MAGIC)?;
@@ -83,7 +83,9 @@ fn put(out: &mut impl Write, base: &Path, meta: &Meta, kind: &Kind) -> io::Resul
         }
         Kind::File(Content::Host { path, offset, len_bytes }) => {
             out.write_all(b"r")?;
-            text(out, path.strip_prefix(base).unwrap_or(path).as_os_str().as_bytes())?;
+            // Whoever reads it may be in another directory, and a context's path is as the user wrote it.
+            let path = std::path::absolute(path.as_path())?;
+            text(out, path.strip_prefix(base).unwrap_or(&path).as_os_str().as_bytes())?;
             out.write_all(&offset.to_le_bytes())?;
             out.write_all(&len_bytes.to_le_bytes())
         }
@@ -187,6 +189,17 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn relative_paths_mean_the_same_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record");
+        let content = Content::Host { path: Arc::new("context/file".into()), offset: 0, len_bytes: 1 };
+        let change = Change { path: b"f".to_vec(), action: Action::Put(Meta::new(0o644), Kind::File(content)) };
+        write(&path, dir.path(), &[change]).unwrap();
+        let again = format!("{:?}", read(&path, dir.path()).unwrap());
+        assert!(again.contains(&std::env::current_dir().unwrap().join("context/file").display().to_string()), "{again}");
+    }
 
     #[test]
     fn records_hold_everything() {

@@ -6,7 +6,7 @@
 //! ROOT/runs/<ids>/layers/<id>/record     what the layer says, for layers that a RUN made
 //! ROOT/runs/<ids>/layers/.tmp-xxxx/      being made by a process that holds a lock on .tmp-xxxx/lock
 //! ROOT/runs/<ids>/steps/<key>            text: the layer that the step with this key made
-//! ROOT/runs/<ids>/caches/<id>[-n]/       directories of `--mount=type=cache`
+//! ROOT/runs/<ids>/caches/<id>[-pN]/data/ directories of `--mount=type=cache`
 //! ROOT/runs/<ids>/locks/<name>           locked while a layer or step of this name is made
 //! ```
 //!

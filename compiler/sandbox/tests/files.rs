@@ -34,7 +34,7 @@ fn metadata_survives_there_and_back() {
     both(|case| {
         let dockerfile = "FROM base\n\
              RUN touch -d @1234567890.123456789 /t && touch -h -d @5 /s 2>/dev/null; ln -s t /s; install -m 4755 -o 33 -g 44 /usr/bin/true /suid; mkdir -m 1777 /sticky; \
-                 setfattr -n user.a -v b /t; cp /usr/bin/true /cap && setcap cap_net_raw+ep /cap; echo h >/h1; ln /h1 /h2; mkdir -m 000 /shut; chown 70000:70001 /shut; mkfifo /fifo; touch \"$(printf '/\\377')\"\n\
+                 setfattr -n user.a -v b /t; cp /usr/bin/true /cap && setcap cap_net_raw+ep /cap; echo h >/h1; ln /h1 /h2; mkdir -m 000 /shut; chown 60000:60001 /shut; mkfifo /fifo; touch \"$(printf '/\\377')\"\n\
              RUN stat -c '%y %a %u:%g %h %n' /t /suid /sticky /h1 /shut /fifo; getfattr -d --absolute-names /t; getcap /cap; echo changed >>/h2; cat /h1\n";
         let built = case.built(dockerfile);
         let log = case.log.borrow();
@@ -43,7 +43,7 @@ fn metadata_survives_there_and_back() {
             " 4755 33:44 1 /suid\n",
             " 1777 0:0 2 /sticky\n",
             " 2 /h1\n",
-            " 0 70000:70001 2 /shut\n",
+            " 0 60000:60001 2 /shut\n",
             "user.a=\"b\"",
             "/cap cap_net_raw=ep",
         ] {

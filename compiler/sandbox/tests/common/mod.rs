@@ -42,13 +42,19 @@ pub fn base() -> &'static Path {
     .path()
 }
 
+/// Whether the tests are run by root; others have 65536 ids and make no device nodes.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
 pub fn case() -> Case {
     let dir = tempfile::tempdir().unwrap();
     let context = dir.path().join("context");
     fs::create_dir(&context).unwrap();
     let mut options = Options::new(context);
     options.named_contexts.push(NamedContext::parse(&format!("base=oci-layout://{}", base().join("base").display())).unwrap());
-    let config = Config { helper: Some(env!("CARGO_BIN_EXE_ukc-run-helper").into()), ..Config::default() };
+    let helper = std::env::var_os("UKC_TEST_HELPER").unwrap_or(env!("CARGO_BIN_EXE_ukc-run-helper").into());
+    let config = Config { helper: Some(helper.into()), ..Config::default() };
     Case { dir, options, config, log: RefCell::default(), cached: RefCell::default(), stop_after: None }
 }
 
