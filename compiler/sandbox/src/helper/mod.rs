@@ -124,6 +124,11 @@ fn serve() -> Result<(), Trouble> {
     rustix::process::umask(rustix::fs::Mode::empty());
     let mut before = None;
     for job in &order.jobs {
+        // After its order the parent says something only to end the work; the end of the input means the same.
+        let mut input = [PollFd::from_borrowed_fd(rustix::stdio::stdin(), PollFlags::IN)];
+        if poll(&mut input, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|ready| ready > 0) {
+            return Err(Trouble::new("given up"));
+        }
         match job {
             Job::Probe { dir } => probe(dir)?,
             Job::Materialise { record, dir } => {
