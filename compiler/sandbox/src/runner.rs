@@ -309,13 +309,23 @@ fn cleanup(ready: &Ready, dir: &Path, entries: &[&str]) {
 }
 
 fn store_trouble(store: &Path, error: &io::Error) -> RunError {
-    RunError::Unable(format!("trouble with the store `{}`: {error}", store.display()), help_for(error.raw_os_error()))
+    // Errors of temporary files are wrapped, and only their kind is left.
+    let errno = error.raw_os_error().or(match error.kind() {
+        io::ErrorKind::StorageFull => Some(rustix::io::Errno::NOSPC.raw_os_error()),
+        io::ErrorKind::QuotaExceeded => Some(rustix::io::Errno::DQUOT.raw_os_error()),
+        io::ErrorKind::ReadOnlyFilesystem => Some(rustix::io::Errno::ROFS.raw_os_error()),
+        _ => None,
+    });
+    RunError::Unable(format!("trouble with the store `{}`: {error}", store.display()), help_for(errno))
 }
 
 fn help_for(errno: Option<i32>) -> Vec<String> {
     match errno.map(rustix::io::Errno::from_raw_os_error) {
         Some(rustix::io::Errno::NOSPC | rustix::io::Errno::DQUOT) => {
-            vec!["free some space on that file system; `ukc prune` removes what no image needs".into()]
+            vec![
+                "free some space there; the folder `runs` of the store holds layers of earlier steps and may be removed when no build runs"
+                    .into(),
+            ]
         }
         Some(rustix::io::Errno::ROFS) => vec!["the store has to be on a file system that can be written to".into()],
         Some(rustix::io::Errno::PERM) => {

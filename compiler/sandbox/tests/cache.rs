@@ -58,8 +58,10 @@ fn temporaries(store: &std::path::Path) -> Vec<String> {
     layers.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.starts_with(".tmp")).collect()
 }
 
+/// Returns the overlays of this mount namespace; other tests mount other things.
 fn mounts() -> String {
-    std::fs::read_to_string("/proc/self/mountinfo").unwrap()
+    let all = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    all.lines().filter(|line| line.contains(" overlay ")).collect::<Vec<_>>().join("\n")
 }
 
 #[test]
@@ -152,4 +154,38 @@ fn sleeping_build() {
     let case = case();
     std::os::unix::fs::symlink(store, case.store()).unwrap();
     case.built("FROM base\nRUN sh -c 'sleep 33.5'; true\n");
+}
+
+#[test]
+fn a_full_disk_is_a_sentence_and_the_store_stays_whole() {
+    if !common::is_root() {
+        eprintln!("SKIPPED: only root makes a small disk");
+        return;
+    }
+    let case = case();
+    let store = case.store();
+    std::fs::create_dir(&store).unwrap();
+    let mount = |args: &[&str]| assert!(std::process::Command::new("mount").args(args).arg(&store).status().unwrap().success());
+    mount(&["-t", "tmpfs", "-o", "size=120m", "small"]);
+    let unmount = Unmount(store.clone());
+    case.built("FROM base\nRUN true\n");
+    let text = case.error("FROM base\nRUN head -c 400000000 /dev/zero >/big\n");
+    assert!(text.contains("exit code: 1") && case.log.borrow().contains("No space left"), "{text}\n{}", case.log.borrow());
+    let text = case.error("FROM base\nCOPY --from=base / /twice\nCOPY --from=base / /thrice\nCOPY --from=base / /more\nRUN true\n");
+    assert!(text.contains("No space left") && text.contains("help: free some space there"), "{text}");
+    assert_eq!(temporaries(&store), Vec::<String>::new());
+    case.built("FROM base\nRUN true\n");
+    assert_eq!(*case.cached.borrow(), 1);
+    mount(&["-o", "remount,ro"]);
+    let text = case.error("FROM base\nRUN echo other\n");
+    assert!(text.contains("Read-only file system") && text.contains("help: the store has to be"), "{text}");
+    drop(unmount);
+}
+
+struct Unmount(std::path::PathBuf);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
 }

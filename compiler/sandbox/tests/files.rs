@@ -15,8 +15,11 @@ fn every_kind_of_change() {
         let built = case.built(
             "FROM base\n\
              RUN mkdir -p /a/b /d && echo 1 >/a/one && echo 2 >/a/b/two && ln /a/one /a/same && ln -s one /a/link && echo x >/d/x && echo y >/d/y && ln -s a /dirlink\n\
-             RUN rm /a/b/two && rm -r /d && mkdir /d && echo new >/d/z && echo more >>/a/one && rm /dirlink && mkdir /dirlink && echo q >/dirlink/q && mv /a/b /c\n",
+             RUN rm /a/b/two && rm -r /d && mkdir /d && echo new >/d/z && echo more >>/a/one && rm /dirlink && mkdir /dirlink && echo q >/dirlink/q && mv /a/b /c\n\
+             RUN cat /a/one; ls /d /dirlink; test ! -e /a/b && test -d /c && test ! -e /c/two && test ! -L /dirlink\n",
         );
+        // The next step sees the same.
+        assert_eq!(*case.log.borrow(), "1\nmore\n/d:\nz\n\n/dirlink:\nq\n");
         assert_eq!(text(&built, "/a/one"), "1\nmore\n");
         assert_eq!(entry(&built, "/a/link").as_deref(), Some("l0777 0:0 one"));
         assert_eq!(entry(&built, "/c").as_deref(), Some("d0755 0:0"));
