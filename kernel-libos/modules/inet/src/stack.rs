@@ -171,6 +171,8 @@ pub struct Stack {
     dhcp: Option<Dhcp>,
     deadlines: BTreeSet<(u64, usize)>,
     armed: Option<(u64, time::TimerId)>,
+    /// Whether something was sent or a deadline moved since [`Stack::settle`]; most calls only look.
+    is_unsettled: bool,
     /// Woken when the card got its address.
     pub configured: Arc<WaitQueue>,
 }
@@ -186,7 +188,9 @@ pub fn with<R>(f: impl FnOnce(&mut Stack) -> R) -> R {
         none => (none.insert(Box::new(Stack::new())), true),
     };
     let result = f(stack);
-    stack.settle();
+    if stack.is_unsettled {
+        stack.settle();
+    }
     drop(guard);
     if is_new {
         // Outside the lock: the driver may deliver what it has at once.
@@ -278,6 +282,7 @@ impl Stack {
             dhcp: None,
             deadlines: BTreeSet::new(),
             armed: None,
+            is_unsettled: true,
             configured: Arc::new(WaitQueue::new()),
         };
         stack.tcp_ports.seed(random[1] as u16);
@@ -442,9 +447,22 @@ impl Stack {
         self.after_flow(id);
     }
 
+    /// After a program has read from a connection. The peer hears of the room only when much of the buffer was in use, `queued` bytes of it: a window
+    /// that was open stays open.
+    pub fn after_read(&mut self, id: FlowId, queued: usize) {
+        let flow = self.flow(id);
+        if queued * 2 >= flow.socket().recv_capacity() {
+            self.after_flow(id);
+        } else {
+            // What arrives next is news, even if it is as much as there was before.
+            flow.seen.received = flow.socket().recv_queue();
+        }
+    }
+
     /// Sends what a connection has to send and draws the consequences of its state.
     pub fn after_flow(&mut self, id: FlowId) {
         let Some(flow) = self.flows.get_mut(id) else { return };
+        self.is_unsettled = true;
         let now = now();
         let link = match flow.link {
             LinkId::Loopback => &mut self.loopback,
@@ -609,6 +627,7 @@ impl Stack {
     /// Sends what a UDP socket has to send over the link that reaches `to`.
     pub fn send_datagram(&mut self, id: DatagramId, link: LinkId) {
         let Some(datagram) = self.datagrams.get_mut(id) else { return };
+        self.is_unsettled = true;
         let link = match link {
             LinkId::Loopback => &mut self.loopback,
             LinkId::Card => match &mut self.card {
@@ -789,6 +808,7 @@ impl Stack {
 
     /// Delivers what loopback sent to itself, tells the card what was queued, and sets the timer.
     fn settle(&mut self) {
+        self.is_unsettled = false;
         while let Some(packet) = self.loopback.take_looped() {
             self.ingress(LinkId::Loopback, &packet, true);
         }

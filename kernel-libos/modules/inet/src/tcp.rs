@@ -554,7 +554,8 @@ impl Socket for TcpSocket {
                     let socket = flow.socket();
                     if socket.can_recv() {
                         let mut chunk = Vec::new();
-                        let count = want.min(socket.recv_queue());
+                        let queued = socket.recv_queue();
+                        let count = want.min(queued);
                         if chunk.try_reserve_exact(count).is_err() {
                             return Some(Err(Errno::ENOBUFS));
                         }
@@ -562,8 +563,7 @@ impl Socket for TcpSocket {
                         let got = if peek { socket.peek_slice(&mut chunk) } else { socket.recv_slice(&mut chunk) };
                         chunk.truncate(got.unwrap_or(0));
                         if !peek {
-                            // The window may have opened.
-                            s.after_flow(id);
+                            s.after_read(id, queued);
                         }
                         return Some(Ok(chunk));
                     }
