@@ -93,7 +93,7 @@ fn a_command_line_without_sense_is_status_2() {
     }
     place.ukc(&["build", "nowhere"]).status(1).says("`nowhere` does not exist");
     place.ukc(&["build", "--platform", "linux/arm64", "context"]).status(3).says("linux/amd64");
-    place.ukc(&["build", "--force-rm", "--rm", "-q", "context"]).status(0).says("--force-rm, --rm have no meaning here");
+    place.ukc(&["build", "--force-rm", "--rm", "-q", "context"]).status(0).says("--rm, --force-rm have no meaning here");
 }
 
 #[test]
