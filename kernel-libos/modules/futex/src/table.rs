@@ -4,8 +4,10 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU8, Ordering};
 
+use libos_core::arch::addr::USER_END;
 use libos_core::sync::SpinLock;
 use libos_core::task::sched;
+use libos_core::user::UserPtr;
 use libos_core::{Errno, Result, Task};
 
 /// What identifies a word: page source and offset, or address space and address.
@@ -21,10 +23,17 @@ impl Key {
     /// The key of a word in the current task's memory.
     ///
     /// # Errors
-    /// `EINVAL` when the address is not aligned.
+    /// `EINVAL` when the address is not aligned; `EFAULT` outside the program's half, and for a word that is not private also when nothing is mapped there,
+    /// since its page is what identifies it.
     pub fn of(task: &Task, addr: usize, is_private: bool) -> Result<Key> {
         if !addr.is_multiple_of(4) {
             return Err(Errno::EINVAL);
+        }
+        if addr >= USER_END {
+            return Err(Errno::EFAULT);
+        }
+        if !is_private {
+            UserPtr::<u32>::new(addr).read()?;
         }
         let mm = task.mm();
         let shared = if is_private { None } else { mm.shared_key(addr) };
