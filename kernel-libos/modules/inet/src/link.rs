@@ -84,10 +84,19 @@ impl Link {
         self.interface.poll_ingress_single(now, &mut device, sockets);
     }
 
-    /// Lets the sockets of a set send what they have.
-    pub fn egress(&mut self, now: Instant, sockets: &mut SocketSet<'static>) {
-        let mut device = OnePacket { packet: None, phy: &mut self.phy };
-        while self.interface.poll_egress(now, &mut device, sockets) == PollResult::SocketStateChanged {}
+    /// Lets the sockets of a set send what they have. Returns when they want to be asked again; `None` is never.
+    pub fn egress(&mut self, now: Instant, sockets: &mut SocketSet<'static>) -> Option<Instant> {
+        loop {
+            // The question is cheaper than an attempt to send, and its answer is needed anyway.
+            let next = self.interface.poll_at(now, sockets);
+            if next.is_none_or(|at| at > now) {
+                return next;
+            }
+            let mut device = OnePacket { packet: None, phy: &mut self.phy };
+            if self.interface.poll_egress(now, &mut device, sockets) == PollResult::None {
+                return self.interface.poll_at(now, sockets);
+            }
+        }
     }
 
     /// Looks at a packet's headers.

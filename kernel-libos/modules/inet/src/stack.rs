@@ -468,8 +468,7 @@ impl Stack {
             LinkId::Loopback => &mut self.loopback,
             LinkId::Card => self.card.as_mut().expect("the flow came from there"),
         };
-        link.egress(now, &mut flow.sockets);
-        let wanted = link.interface.poll_at(now, &flow.sockets).map(|at| at.total_micros() as u64 * 1000);
+        let wanted = link.egress(now, &mut flow.sockets).map(|at| at.total_micros() as u64 * 1000);
         let wanted = [wanted, flow.give_up_at].into_iter().flatten().min();
         flow.deadline = wanted;
         if let Some(new) = wanted
@@ -793,9 +792,8 @@ impl Stack {
     fn after_misc(&mut self) {
         let (Some(dhcp), Some(card)) = (&mut self.dhcp, &mut self.card) else { return };
         let now = now();
-        card.egress(now, dhcp.sockets());
+        let next = card.egress(now, dhcp.sockets()).map(|at| at.total_micros() as u64 * 1000);
         let event = dhcp.event();
-        let next = card.interface.poll_at(now, dhcp.sockets()).map(|at| at.total_micros() as u64 * 1000);
         self.deadlines.retain(|&(_, id)| id != MISC);
         if let Some(next) = next {
             // A lease that cannot be had is asked for again and again, but not in a busy loop.
