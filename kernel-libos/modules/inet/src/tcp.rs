@@ -151,6 +151,11 @@ impl TcpSocket {
         file.is_nonblocking() || flags.contains(MsgFlags::DONTWAIT)
     }
 
+    /// What is woken when a connection changes.
+    fn events(id: FlowId) -> Arc<WaitQueue> {
+        stack::with(|s| s.flow(id).events.clone())
+    }
+
     /// Takes the error that ended a connection: the first caller gets it (`SO_ERROR`).
     fn flow_error(id: FlowId) -> Option<Errno> {
         stack::with(|s| s.flow(id).error.take())
@@ -221,7 +226,7 @@ impl FileOps for TcpSocket {
                 if stack::with(|s| s.listener(id).ready.is_empty()) { PollEvents::empty() } else { PollEvents::READABLE }
             }
             State::Connected(id) => {
-                table.add(&stack::with(|s| s.flow(id).events.clone()));
+                table.add(&Self::events(id));
                 stack::with(|s| {
                     let flow = s.flow(id);
                     let (is_open, has_error, is_writable) = (flow.is_open, flow.error.is_some(), flow.is_writable());
@@ -474,7 +479,6 @@ impl Socket for TcpSocket {
         if self.inner.lock().write_shut {
             return Err(Errno::EPIPE);
         }
-        let events = stack::with(|s| s.flow(id).events.clone());
         let deadline = self.options.send_deadline();
         let mut sent = 0;
         let mut chunk = Vec::new();
@@ -511,7 +515,7 @@ impl Socket for TcpSocket {
                 let result = match attempt() {
                     Some(result) => result,
                     None if self.nonblocking(file, flags) => Err(Errno::EAGAIN),
-                    None => match events.wait_until(deadline, attempt) {
+                    None => match Self::events(id).wait_until(deadline, attempt) {
                         Ok(result) => result.unwrap_or(Err(Errno::EAGAIN)),
                         Err(interrupted) => Err(interrupted),
                     },
@@ -539,7 +543,6 @@ impl Socket for TcpSocket {
         if self.inner.lock().read_shut {
             return Ok(Received::default());
         }
-        let events = stack::with(|s| s.flow(id).events.clone());
         let deadline = self.options.receive_deadline();
         let peek = flags.contains(MsgFlags::PEEK);
         let wait_all = flags.contains(MsgFlags::WAITALL) && !peek;
@@ -581,7 +584,7 @@ impl Socket for TcpSocket {
                 None if self.nonblocking(file, flags) => Err(Errno::EAGAIN),
                 None => {
                     let is_shut = || self.inner.lock().read_shut.then(|| Ok(Vec::new()));
-                    match events.wait_until(deadline, || attempt().or_else(is_shut)) {
+                    match Self::events(id).wait_until(deadline, || attempt().or_else(is_shut)) {
                         Ok(result) => result.unwrap_or(Err(Errno::EAGAIN)),
                         Err(interrupted) => Err(interrupted),
                     }
