@@ -300,3 +300,14 @@ pub fn stat() -> crate::vfs::Stat {
 pub fn name(id: usize) -> alloc::string::String {
     alloc::format!("socket:[{}]", id >> 4 & 0xff_ffff)
 }
+
+/// The value of an option that is a C `int` (setsockopt(2)); longer values are read as far as they are needed.
+///
+/// # Errors
+/// `EINVAL` for fewer than four bytes.
+pub fn option_int(bytes: &[u8]) -> Result<i32> {
+    match bytes {
+        [a, b, c, d, ..] => Ok(i32::from_ne_bytes([*a, *b, *c, *d])),
+        _ => Err(Errno::EINVAL),
+    }
+}

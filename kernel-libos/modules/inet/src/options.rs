@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use libos_core::abi::net as linux;
+use libos_core::socket::option_int as int;
 use libos_core::{Errno, Result};
 
 use crate::AF_INET6;
@@ -221,13 +222,6 @@ impl TcpOptions {
             0 => KEEP_IDLE.into(),
             seconds => seconds.into(),
         }
-    }
-}
-
-fn int(bytes: &[u8]) -> Result<i32> {
-    match bytes {
-        [a, b, c, d, ..] => Ok(i32::from_ne_bytes([*a, *b, *c, *d])),
-        _ => Err(Errno::EINVAL),
     }
 }
 

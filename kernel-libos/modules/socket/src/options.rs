@@ -5,7 +5,7 @@ use core::sync::atomic::Ordering::Relaxed;
 
 use libos_core::abi::net as linux;
 use libos_core::file::RawFd;
-use libos_core::socket::Socket;
+use libos_core::socket::{Socket, option_int as int};
 use libos_core::user::{UserPtr, UserSlice};
 use libos_core::{Errno, Result, Task};
 
@@ -36,13 +36,6 @@ pub(crate) fn sys_getsockopt(task: &Task, fd: RawFd, level: i32, name: i32, valu
         len.write(count as i32)?;
         Ok(0)
     })
-}
-
-fn int(bytes: &[u8]) -> Result<i32> {
-    match bytes {
-        [a, b, c, d, ..] => Ok(i32::from_ne_bytes([*a, *b, *c, *d])),
-        _ => Err(Errno::EINVAL),
-    }
 }
 
 fn long(bytes: &[u8], index: usize) -> Result<i64> {
