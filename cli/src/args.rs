@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ukc_driver::Stage;
+use ukc_driver::output::Output;
 
 const BUILD_EXAMPLES: &str = "\
 Examples:
@@ -193,9 +194,9 @@ pub struct BuildArgs {
     /// Name of the image in the local store
     #[arg(short = 't', long = "tag", value_name = "NAME[:TAG]")]
     pub tags: Vec<String>,
-    /// Write the image to this directory instead of the local store
-    #[arg(short = 'o', long = "output", value_name = "DIR")]
-    pub output: Option<PathBuf>,
+    /// Write the image to this directory, or something else of it, instead of the local store
+    #[arg(short = 'o', long = "output", value_name = "DIR|type=TYPE,dest=PATH")]
+    pub outputs: Vec<Output>,
     /// Print the text form of a stage, and go no further than the last one asked for
     #[arg(long = "emit", value_name = "ast|graph|rootfs|facts|plan|map|image")]
     pub emit: Vec<Stage>,

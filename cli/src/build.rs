@@ -13,7 +13,7 @@ use crate::args::{BuildArgs, Source};
 use crate::interrupt::Interrupt;
 use crate::progress::Display;
 use crate::report::{self, FAILED, Failure};
-use crate::{places, steps, units};
+use crate::{outputs, places, steps, units};
 
 /// Names of Dockerfiles in a context, in the order in which they are looked for.
 const FILE_NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
@@ -21,9 +21,7 @@ const FILE_NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
 /// Runs the command.
 pub fn command(args: BuildArgs) -> Result<u8, Failure> {
     let names: Vec<Name> = args.tags.iter().map(|t| Name::parse(t)).collect::<Result<_, _>>().map_err(|e| Failure::usage(e.to_string()))?;
-    if args.output.is_some() && !names.is_empty() {
-        return Err(Failure::usage("`--output` writes a directory instead of the local store, so `--tag` has nothing to name"));
-    }
+    outputs::check(&args.outputs, !names.is_empty())?;
     warn_of_ignored(&args.source, args.memory.is_some().then_some("--memory"));
     let interrupt = Interrupt::listen()?;
     let mut display = Display::new(args.source.progress, args.quiet, &interrupt);
@@ -41,7 +39,11 @@ pub fn command(args: BuildArgs) -> Result<u8, Failure> {
         return check(&sources, compiled);
     }
     let compiled = compiled.map_err(|found| failed(&mut display, &interrupt, &sources, &found))?;
-    let written = compiled.image.as_ref().map(|image| write(image, args.output.as_deref(), &names, &interrupt)).transpose();
+    let written = compiled.image.as_ref().map(|image| match args.outputs.is_empty() {
+        true => write_to_store(image, &names, &interrupt),
+        false => outputs::write(image, &args.outputs, &interrupt),
+    });
+    let written = written.transpose();
     let time = display.finish();
     interrupt.check()?;
     report::diagnostics(&sources, &compiled.warnings);
@@ -122,23 +124,20 @@ pub struct Written {
     pub id: Option<String>,
 }
 
-/// Writes an image to `output`, or to the store under `names`.
-pub fn write(image: &Assembled, output: Option<&Path>, names: &[Name], interrupt: &Interrupt) -> Result<Written, Failure> {
-    let is_cancelled = || interrupt.is_set();
-    let fail = |e: &dyn std::fmt::Display, place: &Path| {
-        // What fails in the middle of a file does not know its name.
-        let (text, place) = (e.to_string(), place.display().to_string());
-        let text = if text.contains(&place) { text } else { format!("{text}; the image was to go to `{place}`") };
-        interrupt.check().err().unwrap_or_else(|| Failure::new(text))
-    };
-    if let Some(dir) = output {
-        let document = image.write(dir, &is_cancelled).map_err(|e| fail(&e, dir))?;
-        return Ok(Written { image: document, dir: dir.to_owned(), id: None });
-    }
+/// Returns what a failed writing to `place` is called, unless it was interrupted.
+pub fn write_failure(error: &dyn std::fmt::Display, place: &Path, interrupt: &Interrupt) -> Failure {
+    // What fails in the middle of a file does not know its name.
+    let (text, place) = (error.to_string(), place.display().to_string());
+    let text = if text.contains(&place) { text } else { format!("{text}; the image was to go to `{place}`") };
+    interrupt.check().err().unwrap_or_else(|| Failure::new(text))
+}
+
+/// Writes an image to the store, under `names`.
+pub fn write_to_store(image: &Assembled, names: &[Name], interrupt: &Interrupt) -> Result<Written, Failure> {
     let root = places::data()?;
     let store = ImageStore::open(&root)?;
     let staging = store.begin()?;
-    let document = image.write(&staging.path(), &is_cancelled).map_err(|e| fail(&e, &root))?;
+    let document = image.write(&staging.path(), &|| interrupt.is_set()).map_err(|e| write_failure(&e, &root, interrupt))?;
     interrupt.check()?;
     let id = store.commit(staging, names)?;
     Ok(Written { image: document, dir: store.find(&id)?.dir, id: Some(format!("sha256:{id}")) })

@@ -9,6 +9,7 @@ mod build;
 mod image_commands;
 mod interrupt;
 mod launch;
+mod outputs;
 mod places;
 mod progress;
 mod report;

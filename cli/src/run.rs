@@ -10,7 +10,7 @@ use ukc_runtime_qemu::{Accelerator, Outcome, RunError, Stop, run};
 use ukc_store::{ImageStore, StoreError, read_document};
 
 use crate::args::RunArgs;
-use crate::build::{Prepared, failed, warn_of_ignored, write};
+use crate::build::{Prepared, failed, warn_of_ignored, write_to_store};
 use crate::interrupt::Interrupt;
 use crate::progress::Display;
 use crate::report::{self, Failure, INTERRUPTED, RUN_FAILED, USAGE};
@@ -84,7 +84,7 @@ fn build(args: &RunArgs, path: &Path) -> Result<(Image, PathBuf), Failure> {
     let compiled = compile(&prepared.request, &mut sources, &mut display);
     let compiled = compiled.map_err(|found| failed(&mut display, &interrupt, &sources, &found))?;
     let image = compiled.image.as_ref().ok_or_else(|| Failure::new("the build made no image"))?;
-    let written = write(image, None, &[], &interrupt);
+    let written = write_to_store(image, &[], &interrupt);
     display.finish();
     interrupt.check()?;
     report::diagnostics(&sources, &compiled.warnings);

@@ -15,6 +15,7 @@
 mod assemble;
 mod document;
 mod notes;
+pub mod output;
 mod record;
 mod stage;
 mod text;
