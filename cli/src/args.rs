@@ -1,5 +1,7 @@
 //! The flags, as clap sees them. Names and meanings follow `docker build` and `docker run`.
 
+pub mod machines;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -22,6 +24,7 @@ Examples:
   ukc run out                                  boot an image directory that `ukc build -o out` wrote
   ukc run -e MODE=test app -- --verbose        set a variable and replace CMD
   ukc run --trace app                          print every system call on the console
+  ukc run -d --name web -p 8080:80 app         in the background; see `ukc ps`, `ukc logs web`, `ukc stop web`
 
 The program's exit status becomes ours; 125 means that ukc itself failed, 126 and 127 that the program could not be started.";
 
@@ -49,12 +52,26 @@ pub enum Command {
     /// List the images of the local store
     #[command(visible_alias = "ls")]
     Images(ImagesArgs),
-    /// Remove images from the local store, by name or id
+    /// Remove machines that have ended, or images from the local store, by name or id
+    #[command(visible_alias = "rmi")]
     Rm(RmArgs),
     /// Remove the images that have no name
     Prune,
-    /// Print everything that is known about an image, as JSON
+    /// Print everything that is known about an image or a machine, as JSON
     Inspect(InspectArgs),
+    /// List the machines that run
+    Ps(machines::PsArgs),
+    /// Print what a machine in the background printed
+    Logs(machines::LogsArgs),
+    /// Ask the programs of machines to end, as their STOPSIGNAL does
+    Stop(machines::StopArgs),
+    /// End machines at once, or send a signal to their programs
+    Kill(machines::KillArgs),
+    /// Wait for machines to end, and print their programs' statuses
+    Wait(machines::WaitArgs),
+    /// Watch over a machine in the background: what `ukc run -d` starts
+    #[command(hide = true)]
+    Supervise(machines::SuperviseArgs),
 }
 
 /// What says how to build; `run` takes it too.
@@ -147,6 +164,11 @@ pub struct Ignored {
 }
 
 impl Ignored {
+    /// Takes `--rm` out, which `run` knows, and returns whether it was given.
+    pub fn take_rm(&mut self) -> bool {
+        self.rm.take().is_some_and(|value| value != "false")
+    }
+
     /// Returns the flags that were given, as the user wrote them.
     pub fn given(&self) -> Vec<&'static str> {
         [
@@ -226,6 +248,12 @@ pub struct RunArgs {
     /// Set a variable; without a value, to that of the environment
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
+    /// Run the machine in the background and print its id
+    #[arg(short = 'd', long, conflicts_with = "interactive")]
+    pub detach: bool,
+    /// Name of the machine [default: one made of the image's]
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
     /// Connect standard input to the console
     #[arg(short = 'i', long)]
     pub interactive: bool,
@@ -271,26 +299,38 @@ pub struct ImagesArgs {
     /// Print only ids
     #[arg(short = 'q', long)]
     pub quiet: bool,
-    /// Print a JSON array with all that is known
-    #[arg(long)]
+    /// How to print them
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+    /// The same as `--format json`
+    #[arg(long, hide = true)]
     pub json: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct RmArgs {
-    /// Names or ids
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<String>,
-    /// Remove an image with all its names
-    #[arg(long)]
+    /// Names or ids; a machine's comes before an image's
+    #[arg(required = true, value_name = "MACHINE|IMAGE")]
+    pub names: Vec<String>,
+    /// Remove an image with all its names, and a machine that runs
+    #[arg(short = 'f', long)]
     pub force: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// Image in the local store, or image directory
+    /// Image in the local store, image directory, or machine
     #[arg(value_name = "NAME|PATH")]
     pub image: String,
+}
+
+/// See `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Columns for people
+    Table,
+    /// A JSON document with all that is known
+    Json,
 }
 
 #[cfg(test)]

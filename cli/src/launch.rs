@@ -1,6 +1,6 @@
 //! What `ukc run` tells QEMU: an image's document and the flags → a machine. Pure, so that it can be tested without one.
 
-use std::ffi::OsString;
+use std::ffi::OsStr;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -29,8 +29,8 @@ pub fn machine(image: &Image, dir: &Path, args: &RunArgs, accelerator: Accelerat
     let forwards: Vec<PortForward> = args.publish.iter().map(|p| forward(p)).collect::<Result<_, _>>()?;
     Ok(Machine {
         qemu: std::env::var_os("UKC_QEMU").map_or_else(|| PathBuf::from("qemu-system-x86_64"), PathBuf::from),
-        kernel: dir.join("kernel.elf"),
-        rootfs: dir.join("rootfs.ext4"),
+        kernel: absolute(dir, "kernel.elf")?,
+        rootfs: absolute(dir, "rootfs.ext4")?,
         root_medium,
         command_line: command_line(image, args)?,
         memory_mib: memory_mib(image, root_medium, args.memory.as_deref())?,
@@ -47,9 +47,14 @@ pub fn machine(image: &Image, dir: &Path, args: &RunArgs, accelerator: Accelerat
     })
 }
 
+/// A machine in the background has another current directory.
+fn absolute(dir: &Path, name: &str) -> Result<PathBuf, Failure> {
+    std::path::absolute(dir.join(name)).map_err(|e| Failure::new(format!("`{}`: {e}", dir.display())))
+}
+
 /// Further arguments for QEMU, for measurements: words separated by spaces.
-fn split(words: &OsString) -> Vec<OsString> {
-    words.to_string_lossy().split_ascii_whitespace().map(OsString::from).collect()
+fn split(words: &OsStr) -> Vec<String> {
+    words.to_string_lossy().split_ascii_whitespace().map(str::to_owned).collect()
 }
 
 /// Whether the kernel can use a network card.
@@ -57,17 +62,25 @@ fn has_network(image: &Image) -> bool {
     image.modules.iter().any(|m| m.name == "inet")
 }
 
+/// What the program is called with. docker run: arguments replace CMD and what stands behind it; ENTRYPOINT stays.
+pub fn argv(image: &Image, args: &RunArgs) -> Vec<String> {
+    let program = &image.program;
+    if args.args.is_empty() {
+        return program.argv.clone();
+    }
+    let kept = &program.argv[..program.command_at.min(program.argv.len())];
+    kept.iter().chain(&args.args).cloned().collect()
+}
+
 fn command_line(image: &Image, args: &RunArgs) -> Result<String, Failure> {
     let mut line = CommandLine::new();
     if !args.args.is_empty() {
         let program = &image.program;
-        // docker run: arguments replace CMD and what stands behind it; ENTRYPOINT stays.
-        let kept = &program.argv[..program.command_at.min(program.argv.len())];
-        let argv: Vec<&String> = kept.iter().chain(&args.args).collect();
-        if kept.is_empty() && !argv.first().is_some_and(|name| is_program(name, &program.path)) {
+        let argv = argv(image, args);
+        if program.command_at == 0 && !argv.first().is_some_and(|name| is_program(name, &program.path)) {
             line = line.program(argv[0].as_bytes());
         }
-        for arg in argv {
+        for arg in &argv {
             line = line.arg(arg.as_bytes());
         }
     }

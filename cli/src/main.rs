@@ -10,11 +10,14 @@ mod image_commands;
 mod interrupt;
 mod launch;
 mod outputs;
+mod machine_commands;
 mod places;
 mod progress;
 mod report;
 mod run;
 mod steps;
+mod supervise;
+mod table;
 mod units;
 
 use std::process::ExitCode;
@@ -37,6 +40,12 @@ fn main() -> ExitCode {
         Command::Rm(args) => image_commands::rm(&args),
         Command::Prune => image_commands::prune(),
         Command::Inspect(args) => image_commands::inspect(&args),
+        Command::Ps(args) => machine_commands::ps(&args),
+        Command::Logs(args) => machine_commands::logs(&args),
+        Command::Stop(args) => machine_commands::stop(&args),
+        Command::Kill(args) => machine_commands::kill(&args),
+        Command::Wait(args) => machine_commands::wait(&args),
+        Command::Supervise(args) => supervise::command(&args),
     };
     match result {
         Ok(status) => ExitCode::from(status),

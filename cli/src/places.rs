@@ -14,6 +14,11 @@ pub fn data() -> Result<PathBuf, Failure> {
     directory("XDG_DATA_HOME", ".local/share")
 }
 
+/// Returns the directory for what is so now and need not be kept: the machines that run.
+pub fn state() -> Result<PathBuf, Failure> {
+    directory("XDG_STATE_HOME", ".local/state")
+}
+
 fn directory(variable: &str, below_home: &str) -> Result<PathBuf, Failure> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)));

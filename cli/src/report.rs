@@ -75,6 +75,11 @@ pub fn diagnostics(sources: &SourceMap, found: &[Diagnostic]) {
     }
 }
 
+/// Returns a value as JSON text for people and programs.
+pub fn json(value: &impl serde::Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value).map(|text| text + "\n").map_err(|e| Failure::new(e.to_string()))
+}
+
 /// Prints to standard output; a reader that went away ends us quietly, as it does other tools.
 pub fn output(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();

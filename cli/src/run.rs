@@ -1,12 +1,12 @@
 //! `ukc run`: finds or builds an image, boots it, and ends as its program does.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use ukc_diagnostics::SourceMap;
 use ukc_driver::image_json::Image;
 use ukc_driver::{compile, stop_signal_number};
-use ukc_runtime_qemu::{Accelerator, Outcome, RunError, Stop, run};
+use ukc_machines::Description;
+use ukc_runtime_qemu::Accelerator;
 use ukc_store::{ImageStore, StoreError, read_document};
 
 use crate::args::RunArgs;
@@ -14,13 +14,7 @@ use crate::build::{Prepared, failed, warn_of_ignored, write_to_store};
 use crate::interrupt::Interrupt;
 use crate::progress::Display;
 use crate::report::{self, Failure, INTERRUPTED, RUN_FAILED, USAGE};
-use crate::{launch, places};
-
-/// How long a program may take to end after the stop signal (docker stop's default).
-const GRACE: Duration = Duration::from_secs(10);
-
-/// What a killed program ends with: 128 + SIGKILL.
-const KILLED: u8 = 137;
+use crate::{launch, places, supervise};
 
 /// Runs the command. Failures of ours have a status that programs rarely use.
 pub fn command(args: RunArgs) -> Result<u8, Failure> {
@@ -30,7 +24,9 @@ pub fn command(args: RunArgs) -> Result<u8, Failure> {
     })
 }
 
-fn start(args: RunArgs) -> Result<u8, Failure> {
+fn start(mut args: RunArgs) -> Result<u8, Failure> {
+    // Not without a meaning here, as it is for a build.
+    let is_removed_at_end = args.source.ignored.take_rm();
     warn_of_ignored(&args.source, None);
     let (image, dir) = image(&args)?;
     let accelerator = Accelerator::detect();
@@ -44,16 +40,18 @@ fn start(args: RunArgs) -> Result<u8, Failure> {
         let line: Vec<String> = words.map(|w| quoted(&w.to_string_lossy())).collect();
         return report::output(&(line.join(" ") + "\n")).map(|()| 0);
     }
-    let signal = stop_signal_number(&image.program.stop_signal);
-    let stop = Stop { signal, grace: GRACE, interactive: args.interactive };
-    match run(&machine, &stop) {
-        Ok(Outcome::Exited(status)) => Ok(status),
-        Ok(Outcome::Killed) => Ok(KILLED),
-        Err(RunError::NoQemu(name)) => Err(Failure::new(format!(
-            "`{name}` is not installed; install it with `apt install qemu-system-x86` (Debian, Ubuntu), `dnf install qemu-system-x86` (Fedora) or `brew install qemu`"
-        ))),
-        Err(e) => Err(Failure::new(e.to_string())),
-    }
+    let description = Description {
+        id: String::new(),
+        name: args.name.clone().unwrap_or_default(),
+        image: args.image.clone(),
+        argv: launch::argv(&image, &args),
+        created: 0,
+        is_detached: args.detach,
+        is_removed_at_end,
+        stop_signal: stop_signal_number(&image.program.stop_signal),
+        machine,
+    };
+    if args.detach { supervise::background(description) } else { supervise::foreground(description, args.interactive) }
 }
 
 /// Returns the image to boot and its directory: an image directory, a directory to build, or a name.

@@ -27,6 +27,26 @@ pub fn duration(time: Duration) -> String {
     }
 }
 
+/// Returns an age as `docker ps` does, without more than one unit: `5 seconds`, `2 hours`, `3 days`.
+pub fn rough(time: Duration) -> String {
+    let seconds = time.as_secs();
+    let (count, unit) = match seconds {
+        0..=59 => (seconds, "second"),
+        60..=3599 => (seconds / 60, "minute"),
+        3600..=86_399 => (seconds / 3600, "hour"),
+        _ => (seconds / 86_400, "day"),
+    };
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Cuts a text that is longer than `len` characters, so that it says so.
+pub fn shortened(text: &str, len: usize) -> String {
+    if text.chars().count() <= len {
+        return text.to_owned();
+    }
+    text.chars().take(len.saturating_sub(1)).chain(['…']).collect()
+}
+
 /// Parses a size as `docker run --memory` does: `64m`, `1g`, `512k`, bytes without a unit; powers of 1024.
 pub fn parse_size(text: &str) -> Option<u64> {
     let lower = text.to_ascii_lowercase();

@@ -54,7 +54,7 @@ pub fn pauses() -> Vec<u8> {
     program(&[0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7])
 }
 
-fn program(code: &[u8]) -> Vec<u8> {
+pub fn program(code: &[u8]) -> Vec<u8> {
     Fixture { is_exec: true, code: code.to_vec(), functions: vec![("start".into(), 0, code.len() as u64)], ..Fixture::default() }.build()
 }
 
@@ -94,7 +94,7 @@ impl Place {
     /// Lets a command run here and keep its things here.
     pub fn at_home(&self, command: &mut Command) {
         command.current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env("XDG_DATA_HOME", self.path("data")).env("XDG_CACHE_HOME", self.path("cache"));
+        command.env("XDG_DATA_HOME", self.path("data")).env("XDG_CACHE_HOME", self.path("cache")).env("XDG_STATE_HOME", self.path("state"));
         for name in ["BUILDKIT_PROGRESS", "SOURCE_DATE_EPOCH", "NO_COLOR"] {
             command.env_remove(name);
         }

@@ -30,7 +30,7 @@ use ukc_oci::Store;
 use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
-pub use record::stop_signal_number;
+pub use record::{signal_number, stop_signal_number};
 pub use stage::Stage;
 pub use text::config_text;
 pub use {ukc_build as build, ukc_image_json as image_json, ukc_sandbox as sandbox};

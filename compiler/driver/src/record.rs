@@ -40,6 +40,11 @@ pub fn stop_signal_number(name: &str) -> u8 {
     signal::parse(name).unwrap_or(DEFAULT_STOP_SIGNAL)
 }
 
+/// Returns the number of a signal by its name, with or without `SIG`, or number.
+pub fn signal_number(text: &str) -> Option<u8> {
+    signal::parse(text).ok()
+}
+
 /// Splits `8080/tcp`; a form that is none is left out.
 pub fn exposed_port(text: &str) -> Option<Port> {
     let (port, protocol) = text.split_once('/').unwrap_or((text, "tcp"));

@@ -6,7 +6,7 @@
 use std::fs::{self, OpenOptions};
 
 /// How QEMU executes guest code.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Accelerator {
     /// Hardware virtualisation.
     Kvm,

@@ -4,10 +4,12 @@ use std::ffi::OsString;
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use crate::Accelerator;
 
 /// Which board QEMU emulates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Board {
     /// virtio over MMIO, no firmware to speak of: the fastest to boot.
     Microvm,
@@ -18,7 +20,7 @@ pub enum Board {
 }
 
 /// How the guest gets its root file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RootMedium {
     /// Loaded to memory and used in place.
     Initrd,
@@ -27,7 +29,7 @@ pub enum RootMedium {
 }
 
 /// TCP or UDP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Protocol {
     /// TCP.
     Tcp,
@@ -35,8 +37,18 @@ pub enum Protocol {
     Udp,
 }
 
+impl Protocol {
+    /// Returns `tcp` or `udp`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
+}
+
 /// A port of the host that reaches a port of the guest.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortForward {
     /// Address on the host; empty is 127.0.0.1.
     pub host_address: String,
@@ -49,7 +61,7 @@ pub struct PortForward {
 }
 
 /// Everything QEMU must be told.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
     /// The QEMU binary.
     pub qemu: PathBuf,
@@ -74,7 +86,7 @@ pub struct Machine {
     /// Ports.
     pub forwards: Vec<PortForward>,
     /// Further arguments, for tests and measurements.
-    pub extra: Vec<OsString>,
+    pub extra: Vec<String>,
 }
 
 impl Machine {
@@ -106,10 +118,7 @@ impl Machine {
         if self.network || !self.forwards.is_empty() {
             let mut netdev = "user,id=net0".to_owned();
             for forward in &self.forwards {
-                let protocol = match forward.protocol {
-                    Protocol::Tcp => "tcp",
-                    Protocol::Udp => "udp",
-                };
+                let protocol = forward.protocol.name();
                 let address = if forward.host_address.is_empty() { "127.0.0.1" } else { &forward.host_address };
                 netdev += &format!(",hostfwd={protocol}:{address}:{}-:{}", forward.host_port, forward.guest_port);
             }
@@ -133,7 +142,7 @@ impl Machine {
         if !self.command_line.is_empty() {
             args.extend([OsString::from("-append"), OsString::from(&self.command_line)]);
         }
-        args.extend(self.extra.iter().cloned());
+        args.extend(self.extra.iter().map(OsString::from));
         args
     }
 }

@@ -15,4 +15,4 @@ pub mod supervise;
 
 pub use accelerator::Accelerator;
 pub use command::{Board, Machine, PortForward, Protocol, RootMedium};
-pub use supervise::{Outcome, RunError, Stop, run};
+pub use supervise::{Console, Outcome, Request, RunError, Stop, run};
