@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use ukc_config::Config;
 use ukc_diagnostics::{Diagnostic, SourceMap};
 use ukc_driver::build::{NamedContext, Options};
 use ukc_driver::image_json::Image;
@@ -19,13 +20,13 @@ use crate::{outputs, places, steps, units};
 const FILE_NAMES: [&str; 2] = ["Dockerfile", "Containerfile"];
 
 /// Runs the command.
-pub fn command(args: BuildArgs) -> Result<u8, Failure> {
+pub fn command(args: BuildArgs, config: &Config) -> Result<u8, Failure> {
     let names: Vec<Name> = args.tags.iter().map(|t| Name::parse(t)).collect::<Result<_, _>>().map_err(|e| Failure::usage(e.to_string()))?;
     outputs::check(&args.outputs, !names.is_empty())?;
     warn_of_ignored(&args.source, args.memory.is_some().then_some("--memory"));
     let interrupt = Interrupt::listen()?;
     let mut display = Display::new(args.source.progress, args.quiet, &interrupt);
-    let prepared = Prepared::new(&args.path, &args.source)?;
+    let prepared = Prepared::new(&args.path, &args.source, config)?;
     let last = match (args.check, args.emit.iter().max()) {
         (true, _) => Stage::Graph,
         (false, Some(last)) => *last,
@@ -183,7 +184,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Turns flags into a request.
-    pub fn new(path: &Path, source: &Source) -> Result<Prepared, Failure> {
+    pub fn new(path: &Path, source: &Source, config: &Config) -> Result<Prepared, Failure> {
         let text = path.to_string_lossy();
         if ["https://", "http://", "git://", "ssh://", "git@"].iter().any(|scheme| text.starts_with(scheme)) {
             return Err(Failure::new(format!("`{text}`: remote contexts are not supported yet; fetch it and give its directory")));
@@ -233,6 +234,7 @@ impl Prepared {
             archive: ukc_runtime_libos::archive,
             extra_syscalls: source.syscalls.clone(),
             extra_modules: source.modules.clone(),
+            policies: config.policies.clone(),
             emit: vec![],
             last: Stage::Image,
         };

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use ukc_boot_record::CommandLine;
 use ukc_driver::image_json::Image;
+use ukc_policy::Size;
 use ukc_runtime_qemu::{Accelerator, Board, Machine, PortForward, Protocol, RootMedium};
 
 use crate::args::{self, RunArgs};
 use crate::report::Failure;
-use crate::units;
 
 const MIB: u64 = 1 << 20;
 
@@ -118,7 +118,9 @@ fn memory_mib(image: &Image, root_medium: RootMedium, given: Option<&str>) -> Re
     let in_memory = if root_medium == RootMedium::Initrd { root } else { 0 };
     let floor = image.memory_floor_bytes + in_memory;
     let Some(text) = given else { return Ok((floor + ROOM_BYTES).div_ceil(MIB)) };
-    let bytes = units::parse_size(text).ok_or_else(|| Failure::usage(format!("`{text}` is no size; sizes look like `64m` or `1g`")))?;
+    let bytes = Size::parse(text)
+        .map(|size| size.0)
+        .ok_or_else(|| Failure::usage(format!("`{text}` is no size; sizes look like `64m` or `1g`")))?;
     if bytes < floor {
         let help = if in_memory > 0 { ", or take the root file system as a disk with `--disk`" } else { "" };
         return Err(Failure::new(format!("`--memory {text}` is too little: this image needs {} MiB{help}", floor.div_ceil(MIB))));

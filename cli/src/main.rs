@@ -15,6 +15,7 @@ mod places;
 mod progress;
 mod report;
 mod run;
+mod settings;
 mod steps;
 mod supervise;
 mod table;
@@ -22,9 +23,7 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
-use args::{Cli, Command};
+use args::Command;
 use report::Failure;
 
 fn main() -> ExitCode {
@@ -32,10 +31,22 @@ fn main() -> ExitCode {
     if let Some(code) = ukc_driver::sandbox::dispatch() {
         return code;
     }
-    let cli = Cli::parse();
-    let result = match cli.command {
-        Command::Build(args) => build::command(*args),
-        Command::Run(args) => run::command(*args),
+    match run() {
+        Ok(status) => ExitCode::from(status),
+        Err(Failure { status, message }) => {
+            if !message.is_empty() {
+                report::error(&message);
+            }
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn run() -> Result<u8, Failure> {
+    let (cli, config) = settings::parse()?;
+    match cli.command {
+        Command::Build(args) => build::command(*args, &config),
+        Command::Run(args) => run::command(*args, &config),
         Command::Images(args) => image_commands::images(&args),
         Command::Rm(args) => image_commands::rm(&args),
         Command::Prune => image_commands::prune(),
@@ -46,14 +57,5 @@ fn main() -> ExitCode {
         Command::Kill(args) => machine_commands::kill(&args),
         Command::Wait(args) => machine_commands::wait(&args),
         Command::Supervise(args) => supervise::command(&args),
-    };
-    match result {
-        Ok(status) => ExitCode::from(status),
-        Err(Failure { status, message }) => {
-            if !message.is_empty() {
-                report::error(&message);
-            }
-            ExitCode::from(status)
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use ukc_config::Config;
 use ukc_diagnostics::SourceMap;
 use ukc_driver::image_json::Image;
 use ukc_driver::{compile, stop_signal_number};
@@ -17,18 +18,18 @@ use crate::report::{self, Failure, INTERRUPTED, RUN_FAILED, USAGE};
 use crate::{launch, places, supervise};
 
 /// Runs the command. Failures of ours have a status that programs rarely use.
-pub fn command(args: RunArgs) -> Result<u8, Failure> {
-    start(args).map_err(|failure| match failure.status {
+pub fn command(args: RunArgs, config: &Config) -> Result<u8, Failure> {
+    start(args, config).map_err(|failure| match failure.status {
         USAGE | INTERRUPTED => failure,
         _ => Failure { status: RUN_FAILED, ..failure },
     })
 }
 
-fn start(mut args: RunArgs) -> Result<u8, Failure> {
+fn start(mut args: RunArgs, config: &Config) -> Result<u8, Failure> {
     // Not without a meaning here, as it is for a build.
     let is_removed_at_end = args.source.ignored.take_rm();
     warn_of_ignored(&args.source, None);
-    let (image, dir) = image(&args)?;
+    let (image, dir) = image(&args, config)?;
     let accelerator = Accelerator::detect();
     if let (Accelerator::Tcg { reason }, false) = (&accelerator, args.quiet) {
         report::note(&format!("running without hardware virtualisation, many times slower: {reason}"));
@@ -55,7 +56,7 @@ fn start(mut args: RunArgs) -> Result<u8, Failure> {
 }
 
 /// Returns the image to boot and its directory: an image directory, a directory to build, or a name.
-fn image(args: &RunArgs) -> Result<(Image, PathBuf), Failure> {
+fn image(args: &RunArgs, config: &Config) -> Result<(Image, PathBuf), Failure> {
     let path = Path::new(&args.image);
     if path.join("image.json").is_file() && args.source.file.is_none() {
         return Ok((read_document(path)?, path.to_owned()));
@@ -68,13 +69,13 @@ fn image(args: &RunArgs) -> Result<(Image, PathBuf), Failure> {
             Err(e) => return Err(e.into()),
         }
     }
-    build(args, path)
+    build(args, path, config)
 }
 
-fn build(args: &RunArgs, path: &Path) -> Result<(Image, PathBuf), Failure> {
+fn build(args: &RunArgs, path: &Path, config: &Config) -> Result<(Image, PathBuf), Failure> {
     let interrupt = Interrupt::listen()?;
     let mut display = Display::new(args.source.progress, args.quiet, &interrupt);
-    let mut prepared = Prepared::new(path, &args.source)?;
+    let mut prepared = Prepared::new(path, &args.source, config)?;
     if args.trace {
         prepared.request.extra_modules.push(TRACE_MODULE.to_owned());
     }

@@ -1,4 +1,4 @@
-//! Sizes and times for people, and sizes from people.
+//! Sizes and times for people.
 
 use std::time::Duration;
 
@@ -47,22 +47,6 @@ pub fn shortened(text: &str, len: usize) -> String {
     text.chars().take(len.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// Parses a size as `docker run --memory` does: `64m`, `1g`, `512k`, bytes without a unit; powers of 1024.
-pub fn parse_size(text: &str) -> Option<u64> {
-    let lower = text.to_ascii_lowercase();
-    let digits = lower.trim_end_matches("ib").trim_end_matches('b');
-    let (number, shift) = match digits.as_bytes().last()? {
-        b'k' => (&digits[..digits.len() - 1], 10),
-        b'm' => (&digits[..digits.len() - 1], 20),
-        b'g' => (&digits[..digits.len() - 1], 30),
-        _ => (digits, 0),
-    };
-    if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,19 +63,6 @@ mod tests {
             (1_234_567, "1.2 MB"),
         ] {
             assert_eq!(size(bytes), expected, "{bytes}");
-        }
-        for (text, expected) in [
-            ("64m", Some(64 << 20)),
-            ("1G", Some(1 << 30)),
-            ("512KiB", Some(512 << 10)),
-            ("4096", Some(4096)),
-            ("10b", Some(10)),
-            ("16MB", Some(16 << 20)),
-        ] {
-            assert_eq!(parse_size(text), expected, "{text}");
-        }
-        for bad in ["", "m", "-1m", "1.5g", "1t", "64 m", "99999999999999999999", "99999999999g"] {
-            assert_eq!(parse_size(bad), None, "{bad}");
         }
     }
 

@@ -94,7 +94,11 @@ impl Place {
     /// Lets a command run here and keep its things here.
     pub fn at_home(&self, command: &mut Command) {
         command.current_dir(self.dir.path()).stdin(Stdio::null());
-        command.env("XDG_DATA_HOME", self.path("data")).env("XDG_CACHE_HOME", self.path("cache")).env("XDG_STATE_HOME", self.path("state"));
+        command
+            .env("XDG_DATA_HOME", self.path("data"))
+            .env("XDG_CACHE_HOME", self.path("cache"))
+            .env("XDG_STATE_HOME", self.path("state"))
+            .env("XDG_CONFIG_HOME", self.path("config"));
         for name in ["BUILDKIT_PROGRESS", "SOURCE_DATE_EPOCH", "NO_COLOR"] {
             command.env_remove(name);
         }

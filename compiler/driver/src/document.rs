@@ -4,10 +4,11 @@ use sha2::{Digest as _, Sha256};
 use ukc_analyze::Facts;
 use ukc_build::{Graph, Op};
 use ukc_image_json::{
-    Digest, FORMAT, Files, Guest, GuestKind, Handling, Image, Input, InputKind, Kernel, Module, Port, Program, Syscall, User, VERSION,
+    Digest, FORMAT, FileCapabilities, Files, Guest, GuestKind, Handling, Image, Input, InputKind, Kernel, Module, Package, Port, Program,
+    Syscall, User, VERSION,
 };
 use ukc_link::Linked;
-use ukc_rootfs::ImageConfig;
+use ukc_rootfs::{ImageConfig, Kind, NodeId, Tree, surface};
 use ukc_select::{ModuleReason, Plan};
 
 use crate::{Request, record};
@@ -45,7 +46,7 @@ fn file_name(path: &str) -> &str {
 }
 
 /// Returns the document without what only writing finds out.
-pub fn document(config: &ImageConfig, facts: &Facts, plan: &Plan, kernel: &Linked, inputs: Vec<Input>) -> Image {
+pub fn document(config: &ImageConfig, tree: &Tree, facts: &Facts, plan: &Plan, kernel: &Linked, inputs: Vec<Input>) -> Image {
     let module_of = |number: u32| plan.handlers.iter().find(|h| h.nr == number).map(|h| h.module.clone());
     let syscalls = facts.syscalls.iter().map(|(&number, call)| {
         let module = module_of(number);
@@ -53,6 +54,7 @@ pub fn document(config: &ImageConfig, facts: &Facts, plan: &Plan, kernel: &Linke
         Syscall { number, name: call.name.clone(), handling, module }
     });
     let stats = &kernel.stats;
+    let surface = surface(tree);
     Image {
         format: FORMAT.to_owned(),
         version: VERSION,
@@ -79,11 +81,27 @@ pub fn document(config: &ImageConfig, facts: &Facts, plan: &Plan, kernel: &Linke
             .map(|m| Module { name: m.name.clone(), reasons: m.reasons.iter().map(ModuleReason::text).collect() })
             .collect(),
         syscalls: syscalls.collect(),
-        files: Files::default(),
+        files: Files {
+            count: tree.len() as u64,
+            len_bytes: content_bytes(tree),
+            setuid: surface.setuid,
+            capabilities: surface.capabilities.into_iter().map(|(path, names)| FileCapabilities { path, names }).collect(),
+        },
+        packages: surface.packages.into_iter().map(|(name, version)| Package { name, version }).collect(),
         ports: config.exposed_ports.iter().filter_map(|p| Port::try_from(p.clone()).ok()).collect(),
         volumes: config.volumes.iter().cloned().collect(),
         memory_floor_bytes: MEMORY_BASE_BYTES + stats.text_bytes + stats.rodata_bytes + stats.data_bytes + stats.bss_bytes,
         inputs,
         artefacts: vec![],
     }
+}
+
+/// Returns the bytes in regular files, each once however many names it has.
+fn content_bytes(tree: &Tree) -> u64 {
+    let mut ids = std::collections::BTreeSet::<NodeId>::new();
+    tree.walk(&mut |_, id| {
+        ids.insert(id);
+    });
+    let len = |id: &NodeId| if let Kind::File(content) = &tree.node(*id).kind { content.len_bytes() } else { 0 };
+    ids.iter().map(len).sum()
 }

@@ -27,6 +27,7 @@ use ukc_analyze::DirCache;
 use ukc_build::Step;
 use ukc_diagnostics::{Diagnostic, SourceMap};
 use ukc_oci::Store;
+use ukc_policy::Policy;
 use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
@@ -56,6 +57,8 @@ pub struct Request {
     pub extra_syscalls: Vec<String>,
     /// Modules, likewise.
     pub extra_modules: Vec<String>,
+    /// What the image must not be.
+    pub policies: Vec<Policy>,
     /// Stages whose text is wanted.
     pub emit: Vec<Stage>,
     /// The last stage to run.
@@ -157,7 +160,11 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     }
 
     stage::go_on(progress.begin(total, total, "write the image")).map_err(|e| out.failed(e))?;
-    let facts = document::document(&built.config, &facts, &plan, &kernel, inputs);
+    let facts = document::document(&built.config, &built.tree, &facts, &plan, &kernel, inputs);
+    let forbidden: Vec<Diagnostic> = request.policies.iter().flat_map(|policy| policy.check(&facts)).collect();
+    if !forbidden.is_empty() {
+        return Err(out.failed(forbidden));
+    }
     out.image = Some(Assembled { tree: built.tree, kernel, facts });
     Ok(out)
 }

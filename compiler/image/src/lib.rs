@@ -19,7 +19,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 pub use error::ImageError;
-use ukc_image_json::{Artefact, ArtefactKind, ArtefactName, FILE_NAME, Files, Image};
+use ukc_image_json::{Artefact, ArtefactKind, ArtefactName, FILE_NAME, Image};
 use ukc_rootfs::Tree;
 
 /// File name of the kernel.
@@ -64,7 +64,8 @@ pub fn write_unless(dir: &Path, parts: &Parts<'_>, facts: Image, is_cancelled: &
     image.kernel.len_bytes = parts.kernel.len() as u64;
     let (rootfs, written) = rootfs(target.path(), parts, is_cancelled)?;
     image.artefacts.push(rootfs);
-    image.files = Files { count: written.inodes, len_bytes: written.data_bytes };
+    image.files.count = written.inodes;
+    image.files.len_bytes = written.data_bytes;
     if let Some(map) = parts.map {
         image.artefacts.push(small(target.path(), ArtefactKind::Map, MAP_NAME, map.as_bytes())?);
     }

@@ -69,6 +69,7 @@ pub fn run(case: &Path, bless: bool) -> Result<(), String> {
         archive: archive::archive,
         extra_syscalls: vec![],
         extra_modules: vec![],
+        policies: vec![],
         emit: stages.clone(),
         last,
     };

@@ -11,8 +11,8 @@ mod types;
 
 pub use read::Error;
 pub use types::{
-    Artefact, ArtefactKind, ArtefactName, Digest, Files, Guest, GuestKind, Handling, Image, Input, InputKind, Kernel, Module, Port,
-    Program, Protocol, Syscall, User,
+    Artefact, ArtefactKind, ArtefactName, Digest, FileCapabilities, Files, Guest, GuestKind, Handling, Image, Input, InputKind, Kernel,
+    Module, Package, Port, Program, Protocol, Syscall, User,
 };
 
 /// Value of the field `format`.

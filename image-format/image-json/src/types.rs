@@ -23,6 +23,9 @@ pub struct Image {
     pub syscalls: Vec<Syscall>,
     /// What the root file system holds.
     pub files: Files,
+    /// Packages of the distribution in the root file system, by name.
+    #[serde(default)]
+    pub packages: Vec<Package>,
     /// Ports that the program is said to listen on (`EXPOSE`).
     pub ports: Vec<Port>,
     /// Paths that hold data to keep (`VOLUME`).
@@ -136,12 +139,36 @@ pub enum Handling {
 }
 
 /// What the root file system holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Files {
     /// Files, directories, links and devices.
     pub count: u64,
     /// Bytes in regular files.
     pub len_bytes: u64,
+    /// Programs that run as their owner or group (S_ISUID, S_ISGID), by path.
+    #[serde(default)]
+    pub setuid: Vec<String>,
+    /// Programs with capabilities of their own (capabilities(7), "File capabilities"), by path.
+    #[serde(default)]
+    pub capabilities: Vec<FileCapabilities>,
+}
+
+/// A program with capabilities.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct FileCapabilities {
+    /// Its path.
+    pub path: String,
+    /// Names of those it is permitted or inherits, `cap_net_raw`.
+    pub names: Vec<String>,
+}
+
+/// A package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Package {
+    /// Its name.
+    pub name: String,
+    /// Its version, as the distribution writes it.
+    pub version: String,
 }
 
 /// One input.
