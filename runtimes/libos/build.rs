@@ -1,17 +1,28 @@
 //! Builds the kernel crates and packs them into the module archive.
 //!
-//! A nested cargo compiles the static library `libos-kernel` and every crate in `kernel-libos/modules` and `kernel-libos/drivers`, with the flags that
-//! kernel code needs. The objects of all of them become one archive: a new module is a new folder and no edit here. Nothing is linked, so the ordinary
-//! host toolchain suffices.
+//! A nested cargo compiles `libos-core` and every crate in `kernel-libos/modules` and `kernel-libos/drivers` to LLVM bitcode, with the flags that kernel
+//! code needs; one rustc then optimises all of them together, with Rust's own `core` and `alloc`, into a static library. A new module is a new folder and
+//! no edit here. Nothing is linked, so the ordinary host toolchain suffices.
+//!
+//! Why together: the same generic code is in most crates, and what a caller never uses (a panic's location, an argument that is always the same) can only
+//! go when all callers are known. Kernels are a fifth smaller for it and an HTTP answer takes a tenth fewer instructions. Every function still has a
+//! section of its own, from which the linker picks for each application.
+//!
+//! `UKC_PANIC_MESSAGES=1` in the environment makes kernels whose panics say what and where; else they are a list of addresses for `kernel.elf`'s symbols.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
 use object::{Object as _, ObjectSection as _};
 
+/// Asks for panics that say what and where.
+const PANIC_MESSAGES: &str = "UKC_PANIC_MESSAGES";
+
 const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Of the generated crate that holds all others.
+const ROOT: &str = "libos_archive";
 
 /// Static code in the top 2 GiB, no red zone because interrupts use the stack, no unwinding, and the baseline instruction set.
 const RUSTFLAGS: &[&str] = &[
@@ -20,9 +31,11 @@ const RUSTFLAGS: &[&str] = &[
     "-Cno-redzone=y",
     "-Cforce-unwind-tables=no",
     "-Ctarget-cpu=x86-64",
-    "-Cembed-bitcode=no",
     "--cfg=ukc_kernel",
 ];
+
+/// What optimises the crates together. As in the profile `kernel`, size comes first; functions of crates with a level of their own keep it.
+const ROOT_FLAGS: &[&str] = &["-Clto=fat", "-Copt-level=z", "-Cpanic=abort", "-Ccodegen-units=1", "-Cdebuginfo=0"];
 
 fn main() {
     let out_dir = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -31,16 +44,17 @@ fn main() {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     let packages = kernel_packages(&workspace);
-    let libraries = build(&workspace, &out_dir, &packages);
-    let objects = collect_objects(&libraries);
+    println!("cargo::rerun-if-env-changed={PANIC_MESSAGES}");
+    let libraries = compile(&workspace, &out_dir, &packages);
+    let objects = collect_objects(&optimise(&out_dir, &packages, &libraries));
     let archive = pack(&objects);
     let compressed = zstd::encode_all(archive.as_slice(), 19).expect("compressing in memory");
     fs::write(out_dir.join("modules.a.zst"), compressed).expect("writing to OUT_DIR");
 }
 
-/// Returns the package names of the umbrella and of every module and driver, sorted.
+/// Returns the package names of the core and of every module and driver, sorted.
 fn kernel_packages(workspace: &Path) -> Vec<String> {
-    let mut names = vec!["libos-kernel".to_owned()];
+    let mut names = vec!["libos-core".to_owned()];
     for group in ["kernel-libos/modules", "kernel-libos/drivers"] {
         let mut manifests: Vec<PathBuf> = fs::read_dir(workspace.join(group))
             .unwrap_or_else(|e| panic!("{group}: {e}"))
@@ -57,11 +71,19 @@ fn kernel_packages(workspace: &Path) -> Vec<String> {
     names
 }
 
-/// Runs the nested cargo and returns the libraries it made, the static library first.
-fn build(workspace: &Path, out_dir: &Path, packages: &[String]) -> Vec<PathBuf> {
-    // Beside the profiles' folders, so that debug, release, clippy and test builds share one kernel. The outer cargo holds the lock of its own folder
-    // while build scripts run, so it cannot be that one.
-    let target_dir = out_dir.ancestors().nth(4).expect("OUT_DIR lies four levels below the target folder").join("kernel");
+/// Where the nested cargo builds: beside the profiles' folders, so that debug, release, clippy and test builds share one kernel. The outer cargo holds the
+/// lock of its own folder while build scripts run, so it cannot be that one.
+fn target_dir(out_dir: &Path) -> PathBuf {
+    out_dir.ancestors().nth(4).expect("OUT_DIR lies four levels below the target folder").join("kernel")
+}
+
+/// Where it leaves the libraries.
+fn kernel_dir(out_dir: &Path) -> PathBuf {
+    target_dir(out_dir).join(TARGET).join("kernel")
+}
+
+/// Runs the nested cargo and returns the libraries it made, with the names of their crates.
+fn compile(workspace: &Path, out_dir: &Path, packages: &[String]) -> Vec<(String, PathBuf)> {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo.current_dir(workspace).args([
         "build",
@@ -73,41 +95,63 @@ fn build(workspace: &Path, out_dir: &Path, packages: &[String]) -> Vec<PathBuf> 
         "--message-format",
         "json-render-diagnostics",
     ]);
-    cargo.arg("--target-dir").arg(&target_dir);
+    cargo.arg("--target-dir").arg(target_dir(out_dir));
     for package in packages {
         cargo.args(["-p", package]);
     }
     scrub_environment(&mut cargo);
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", RUSTFLAGS.join("\x1f"));
+    // Bitcode only: machine code is made once, by `optimise`.
+    let flags = [&kernel_flags()[..], &["-Clinker-plugin-lto", "-Cembed-bitcode=yes"]].concat();
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     if let Some(rustc) = env::var_os("RUSTC") {
         cargo.env("RUSTC", rustc);
     }
     let output = cargo.stderr(Stdio::inherit()).output().expect("running cargo");
     assert!(output.status.success(), "building the kernel crates failed; the messages are above");
 
-    let mut static_library = None;
     let mut libraries = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-        if message["reason"] != "compiler-artifact" {
-            continue;
-        }
+        let Some(name) = message["target"]["name"].as_str().filter(|_| message["reason"] == "compiler-artifact") else { continue };
         for file in message["filenames"].as_array().into_iter().flatten().filter_map(|f| f.as_str()) {
             // Build scripts and procedural macros of dependencies are built for the host, outside the target's folder.
-            if !Path::new(file).starts_with(target_dir.join(TARGET)) {
-                continue;
-            }
-            if file.ends_with(".a") {
-                static_library = Some(PathBuf::from(file));
-            } else if file.ends_with(".rlib") {
-                libraries.push(PathBuf::from(file));
+            if file.ends_with(".rlib") && Path::new(file).starts_with(kernel_dir(out_dir)) {
+                libraries.push((name.replace('-', "_"), PathBuf::from(file)));
             }
         }
     }
     libraries.sort();
-    let mut all = vec![static_library.expect("libos-kernel is a static library")];
-    all.extend(libraries);
-    all
+    libraries
+}
+
+/// Makes one static library of a crate that names all packages, and returns it.
+fn optimise(out_dir: &Path, packages: &[String], libraries: &[(String, PathBuf)]) -> PathBuf {
+    let source = out_dir.join(ROOT).with_extension("rs");
+    let library = out_dir.join(ROOT).with_extension("a");
+    let mut text = "#![no_std]\n".to_owned();
+    let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
+    rustc
+        .args(["--edition=2024", "--crate-type=staticlib", "--crate-name", ROOT, "--target", TARGET])
+        .args(kernel_flags())
+        .args(ROOT_FLAGS);
+    for package in packages {
+        let name = package.replace('-', "_");
+        let (_, file) = libraries.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("cargo made no library of {package}"));
+        text.push_str(&format!("extern crate {name} as _;\n"));
+        rustc.arg("--extern").arg(format!("{name}={}", file.display()));
+    }
+    rustc.arg("-L").arg(format!("dependency={}", kernel_dir(out_dir).join("deps").display()));
+    fs::write(&source, text).expect("writing to OUT_DIR");
+    scrub_environment(&mut rustc);
+    let status = rustc.arg("-o").arg(&library).arg(&source).status().expect("running rustc");
+    assert!(status.success(), "optimising the kernel crates failed; the messages are above");
+    library
+}
+
+/// [`RUSTFLAGS`], and whether panics have texts.
+fn kernel_flags() -> Vec<&'static str> {
+    let has_messages = env::var_os(PANIC_MESSAGES).is_some_and(|v| v != "0");
+    RUSTFLAGS.iter().copied().chain(has_messages.then_some("--cfg=ukc_panic_messages")).collect()
 }
 
 /// Removes what the outer cargo exports and what would change the kernel's code, but keeps how cargo reaches its registry and its job server.
@@ -124,26 +168,20 @@ fn scrub_environment(cargo: &mut Command) {
     }
 }
 
-/// Returns the objects of all libraries, each once, stripped, with a name that is unique and does not change between builds.
-fn collect_objects(libraries: &[PathBuf]) -> Vec<(String, Vec<u8>)> {
-    let mut seen = HashSet::new();
+/// Returns the objects of a library, stripped, with names that are unique and do not change between builds.
+fn collect_objects(library: &Path) -> Vec<(String, Vec<u8>)> {
     let mut objects = Vec::new();
-    for library in libraries {
-        let file = fs::File::open(library).unwrap_or_else(|e| panic!("{}: {e}", library.display()));
-        let mut archive = ar::Archive::new(file);
-        while let Some(member) = archive.next_entry() {
-            let mut member = member.unwrap_or_else(|e| panic!("{}: {e}", library.display()));
-            let name = String::from_utf8_lossy(member.header().identifier()).into_owned();
-            if !name.ends_with(".o") {
-                continue;
-            }
-            let mut bytes = Vec::new();
-            std::io::Read::read_to_end(&mut member, &mut bytes).expect("reading a member");
-            // The static library repeats the objects of the libraries it was made from.
-            if seen.insert(bytes.clone()) {
-                objects.push((format!("{:04}-{name}", objects.len()), strip(&name, &bytes)));
-            }
+    let file = fs::File::open(library).unwrap_or_else(|e| panic!("{}: {e}", library.display()));
+    let mut archive = ar::Archive::new(file);
+    while let Some(member) = archive.next_entry() {
+        let mut member = member.unwrap_or_else(|e| panic!("{}: {e}", library.display()));
+        let name = String::from_utf8_lossy(member.header().identifier()).into_owned();
+        if !name.ends_with(".o") {
+            continue;
         }
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut member, &mut bytes).expect("reading a member");
+        objects.push((format!("{:04}-{name}", objects.len()), strip(&name, &bytes)));
     }
     objects
 }

@@ -2,9 +2,12 @@
 //!
 //! ```text
 //! 0       ELF header, program headers (NOTE, LOAD R E, LOAD R, LOAD RW; without those that are empty)
-//! 0x1000  text, then on page boundaries the constants and the data: file offset ≡ virtual address modulo 4096
+//!         text, constants, data, without gaps
 //!         section names, [symbols, symbol names,] section headers
 //! ```
+//!
+//! Monitors read segments to where they belong and do not map the file, so nothing in it is aligned to pages (`p_align` 1 in the gABI's words): three
+//! pages less of zeros.
 
 use object::LittleEndian as LE;
 use object::elf;
@@ -12,7 +15,7 @@ use object::endian::{U16, U32, U64};
 use object::pod::bytes_of;
 
 use crate::input::{At, Objects};
-use crate::layout::{KERNEL_BASE, Layout, LinkerSymbol, PAGE, Segment};
+use crate::layout::{KERNEL_BASE, Layout, LinkerSymbol, Segment};
 use crate::mark::Live;
 use crate::reloc::Image;
 use crate::symbols::{Symbols, Target};
@@ -20,6 +23,9 @@ use crate::{ENTRY_SYMBOL, LinkInput};
 
 const HEADER: u64 = size_of::<elf::FileHeader64<LE>>() as u64;
 const PROGRAM_HEADER: u64 = size_of::<elf::ProgramHeader64<LE>>() as u64;
+
+/// A note and three segments.
+const PROGRAM_HEADERS_MAX: u64 = 4;
 
 /// Names of the output sections, and where each begins in it.
 struct Strings {
@@ -54,18 +60,17 @@ pub(crate) fn elf(input: &LinkInput<'_>, objects: &Objects<'_>, live: &Live, lay
         (Segment::Rodata, &image.rodata, elf::PF_R),
         (Segment::Data, &image.data, elf::PF_R | elf::PF_W),
     ];
-    let mut out = vec![0; PAGE as usize];
+    let mut out = vec![0; (HEADER + PROGRAM_HEADERS_MAX * PROGRAM_HEADER) as usize];
     let mut program_headers = Vec::new();
     let mut offsets = [0u64; 4];
     for (segment, bytes, flags) in parts {
-        out.resize(out.len().next_multiple_of(PAGE as usize), 0);
-        let offset = out.len() as u64;
+        let offset = pad(&mut out);
         offsets[segment as usize] = offset;
         out.extend_from_slice(bytes);
         let (start, end) = layout.ranges[segment as usize];
         let memory_end = if segment == Segment::Data { layout.ranges[Segment::Bss as usize].1 } else { end };
         if memory_end > start {
-            program_headers.push(program_header(elf::PT_LOAD, flags, offset, start, end - start, memory_end - start, PAGE));
+            program_headers.push(program_header(elf::PT_LOAD, flags, offset, start, end - start, memory_end - start, 1));
         }
     }
     offsets[Segment::Bss as usize] = out.len() as u64;
@@ -88,7 +93,7 @@ pub(crate) fn elf(input: &LinkInput<'_>, objects: &Objects<'_>, live: &Live, lay
                 Segment::Data | Segment::Bss => elf::SHF_WRITE,
             };
         let name = names.add(segment.name().as_bytes());
-        headers.push(section_header(name, kind, flags, start, offsets[segment as usize], end - start, PAGE));
+        headers.push(section_header(name, kind, flags, start, offsets[segment as usize], end - start, 1));
     }
     if input.has_symbol_table {
         let (symbols, local_count, strings) = symbol_table(objects, live, layout);

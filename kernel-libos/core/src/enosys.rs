@@ -3,6 +3,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use libos_abi::syscall::{NAMES, TABLE_LEN};
+use libos_arch::console::Hex;
 
 /// The names, packed: for each its number (two bytes), its length and its letters. A table of `&str` would take four times the space.
 static PACKED: [u8; packed_len()] = pack();
@@ -58,16 +59,31 @@ pub(crate) fn report(task: &crate::Task, number: usize, address: usize) {
     if word.fetch_or(1 << (number % 64), Ordering::Relaxed) >> (number % 64) & 1 == 1 {
         return;
     }
-    let program = task.name_bytes();
-    let program = core::str::from_utf8(&program).unwrap_or("?");
+    let (program, pid, address) = (task.name_bytes(), task.pid() as u64, Hex(address as u64));
     match name_of(number) {
-        Some(name) => crate::arch::kprintln!(
-            "ukc: {program} (pid {}) calls {name} at {address:#x}, which this kernel does not have: ENOSYS; `ukc build --syscall {name}` links it, if any kernel of this version has it",
-            task.pid()
+        Some(name) => crate::arch::report!(
+            "ukc: ",
+            &program[..],
+            " (pid ",
+            pid,
+            ") calls ",
+            name,
+            " at ",
+            address,
+            ", which this kernel does not have: ENOSYS; `ukc build --syscall ",
+            name,
+            "` links it, if any kernel of this version has it",
         ),
-        None => crate::arch::kprintln!(
-            "ukc: {program} (pid {}) calls number {number} at {address:#x}, which Linux does not have: ENOSYS",
-            task.pid()
+        None => crate::arch::report!(
+            "ukc: ",
+            &program[..],
+            " (pid ",
+            pid,
+            ") calls number ",
+            number as u64,
+            " at ",
+            address,
+            ", which Linux does not have: ENOSYS",
         ),
     }
 }

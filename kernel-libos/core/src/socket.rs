@@ -298,7 +298,11 @@ pub fn stat() -> crate::vfs::Stat {
 
 /// The name of a socket in /proc/self/fd; `id` tells it from others.
 pub fn name(id: usize) -> alloc::string::String {
-    alloc::format!("socket:[{}]", id >> 4 & 0xff_ffff)
+    let mut name = alloc::string::String::from("socket:[");
+    let mut buffer = [0; crate::arch::console::DIGITS];
+    crate::arch::console::digits((id >> 4 & 0xff_ffff) as u64, 10, &mut buffer).iter().for_each(|&digit| name.push(char::from(digit)));
+    name.push(']');
+    name
 }
 
 /// The value of an option that is a C `int` (setsockopt(2)); longer values are read as far as they are needed.

@@ -97,7 +97,8 @@ pub fn main(info: &'static BootInfo) -> ! {
     crate::mm::frame::init(usable.map(|r| (r.start, r.start + r.len)), &[], initrd);
     let started = boot::make_idle_task(bytes).and_then(|()| boot::spawn_first_process(first_process));
     if let Err(errno) = started {
-        fail(format_args!("ukc: cannot start: {errno:?} (the machine has {} KiB of free memory)", bytes / 1024), 126);
+        crate::arch::report!("ukc: cannot start: ", describe(errno), " (the machine has ", bytes / 1024, " KiB of free memory)");
+        power_off(126);
     }
     crate::arch::cpu::interrupts_enable();
     sched::idle()
@@ -114,8 +115,8 @@ fn first_process() {
         }
         Err(Failure { program, what, errno }) => {
             let status = if errno == Errno::ENOENT { 127 } else { 126 };
-            let program = core::str::from_utf8(&program).unwrap_or("the program");
-            fail(format_args!("ukc: cannot {what} {program}: {errno:?} ({})", describe(errno)), status)
+            crate::arch::report!("ukc: cannot ", what, " ", &program[..], ": ", describe(errno), " (errno ", u64::from(errno.0), ")");
+            power_off(status)
         }
     }
 }
@@ -250,23 +251,12 @@ fn describe(errno: Errno) -> &'static str {
     }
 }
 
-/// Prints a line and turns the machine off.
-fn fail(message: core::fmt::Arguments<'_>, status: u8) -> ! {
-    crate::arch::kprintln!("{message}");
-    power_off(status)
-}
-
 /// The first process has ended: so does the machine.
 pub(crate) fn first_process_ended(status: i32) -> ! {
     let signo = status & 0x7f;
     if signo != 0 {
         with_current(|task| {
-            let name = task.name_bytes();
-            crate::arch::kprintln!(
-                "ukc: {} was killed by signal {signo}{}",
-                core::str::from_utf8(&name).unwrap_or("?"),
-                signal_name(signo)
-            );
+            crate::arch::report!("ukc: ", &task.name_bytes()[..], " was killed by signal ", signo as u64, signal_name(signo));
         });
         power_off(128 + signo as u8)
     }
@@ -294,7 +284,7 @@ pub fn power_off(status: u8) -> ! {
     }
     for mount in vfs::mount::mounts() {
         if mount.fs.sync().is_err() {
-            crate::arch::kprintln!("ukc: could not write all of {}", core::str::from_utf8(&mount.source).unwrap_or("a file system"));
+            crate::arch::report!("ukc: could not write all of ", &mount.source[..]);
         }
     }
     crate::control::report_exit(status);

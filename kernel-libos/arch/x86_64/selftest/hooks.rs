@@ -265,5 +265,5 @@ fn ukc_before_user(frame: &mut UserFrame) {
 
 #[panic_handler]
 fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
-    libos_arch::panic::kernel_panic(format_args!("{info}"))
+    libos_arch::panic::kernel_panic_fmt(format_args!("{info}"))
 }

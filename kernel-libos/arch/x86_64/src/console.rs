@@ -101,11 +101,90 @@ impl fmt::Write for Console {
     }
 }
 
-/// Prints a line on the early console. No floating point: it would add 20 KB of code.
+/// What a line of [`report!`] can be made of.
+pub trait Print {
+    /// Writes it on the early console.
+    fn print(&self);
+}
+
+impl Print for &str {
+    fn print(&self) {
+        write_bytes(self.as_bytes());
+    }
+}
+
+/// As it is: whoever chose a file's name chose its encoding.
+impl Print for &[u8] {
+    fn print(&self) {
+        write_bytes(self);
+    }
+}
+
+/// In decimal.
+impl Print for u64 {
+    fn print(&self) {
+        print_number(*self, 10);
+    }
+}
+
+/// In hexadecimal, after `0x`.
+pub struct Hex(pub u64);
+
+impl Print for Hex {
+    fn print(&self) {
+        write_bytes(b"0x");
+        print_number(self.0, 16);
+    }
+}
+
+fn print_number(number: u64, base: u64) {
+    write_bytes(digits(number, base, &mut [0; DIGITS]));
+}
+
+/// Digits of the largest number in decimal.
+pub const DIGITS: usize = 20;
+
+/// Writes a number to the end of a buffer and returns its digits. The base is 10 or 16.
+pub fn digits(mut number: u64, base: u64, buffer: &mut [u8; DIGITS]) -> &[u8] {
+    let mut at = DIGITS;
+    loop {
+        at -= 1;
+        let digit = (number % base) as u8;
+        buffer[at] = if digit < 10 { b'0' + digit } else { b'a' - 10 + digit };
+        number /= base;
+        if number == 0 || at == 0 {
+            return &buffer[at..];
+        }
+    }
+}
+
+/// Prints a line on the early console, made of pieces that are [`Print`]. What is in every kernel uses this: `core::fmt` is 10 KB of code.
+#[macro_export]
+macro_rules! report {
+    ($($piece:expr),+ $(,)?) => {{
+        $( $crate::console::Print::print(&$piece); )+
+        $crate::console::write_bytes(b"\n");
+    }};
+}
+
+/// Prints a formatted line on the early console. Only for modules that format anyway, and for tests; see [`report!`].
 #[macro_export]
 macro_rules! kprintln {
     () => { $crate::console::write_bytes(b"\n") };
     ($($arg:tt)*) => {{
         let _ = ::core::fmt::Write::write_fmt(&mut $crate::console::Console, ::core::format_args!("{}\n", ::core::format_args!($($arg)*)));
     }};
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DIGITS, digits};
+
+    #[test]
+    fn numbers_have_their_digits() {
+        for number in [0, 7, 10, 4095, 65536, u64::MAX] {
+            assert_eq!(digits(number, 10, &mut [0; DIGITS]), number.to_string().as_bytes());
+            assert_eq!(digits(number, 16, &mut [0; DIGITS]), format!("{number:x}").as_bytes());
+        }
+    }
 }

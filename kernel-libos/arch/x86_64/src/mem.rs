@@ -192,5 +192,5 @@ extern "C" fn rust_eh_personality() {}
 /// Named by code that is never reached with panic=abort.
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume() -> ! {
-    crate::panic::kernel_panic(format_args!("unwinding"))
+    crate::panic::kernel_panic("unwinding")
 }

@@ -2,14 +2,24 @@
 
 use core::fmt;
 
-use crate::console::Console;
+use crate::console::{Hex, Print as _};
 use crate::frame::UserFrame;
 
-/// Prints `kernel panic: ` and the message with a backtrace, and ends the machine.
-pub fn kernel_panic(message: fmt::Arguments<'_>) -> ! {
+/// Prints `kernel panic: `, what happened and a backtrace, and ends the machine.
+#[cold]
+pub fn kernel_panic(what: &str) -> ! {
     crate::cpu::interrupts_disable();
     begin();
-    let _ = fmt::Write::write_fmt(&mut Console, format_args!("kernel panic: {message}\n"));
+    crate::report!("kernel panic: ", what);
+    backtrace(stack_pointer());
+    crate::power::exit(255)
+}
+
+/// The same with a text that has to be formatted, which costs 10 KB of code: for kernels with messages, and for tests.
+pub fn kernel_panic_fmt(message: fmt::Arguments<'_>) -> ! {
+    crate::cpu::interrupts_disable();
+    begin();
+    crate::kprintln!("kernel panic: {message}");
     backtrace(stack_pointer());
     crate::power::exit(255)
 }
@@ -18,12 +28,33 @@ pub fn kernel_panic(message: fmt::Arguments<'_>) -> ! {
 #[cfg_attr(not(ukc_kernel), allow(dead_code))]
 pub(crate) fn trap(frame: &UserFrame, vector: u64, code: u64, cr2: usize) -> ! {
     begin();
-    crate::kprintln!("kernel panic: exception {vector} ({}), error code {code:#x}, cr2 {cr2:#x}", name(vector));
-    crate::kprintln!("rip {:016x} rsp {:016x} rflags {:08x}", frame.rip, frame.rsp, frame.rflags);
-    crate::kprintln!("rax {:016x} rbx {:016x} rcx {:016x} rdx {:016x}", frame.rax, frame.rbx, frame.rcx, frame.rdx);
-    crate::kprintln!("rsi {:016x} rdi {:016x} rbp {:016x} r8  {:016x}", frame.rsi, frame.rdi, frame.rbp, frame.r8);
-    crate::kprintln!("r9  {:016x} r10 {:016x} r11 {:016x} r12 {:016x}", frame.r9, frame.r10, frame.r11, frame.r12);
-    crate::kprintln!("r13 {:016x} r14 {:016x} r15 {:016x}", frame.r13, frame.r14, frame.r15);
+    crate::report!("kernel panic: exception ", vector, " (", name(vector), "), error code ", Hex(code), ", cr2 ", Hex(cr2 as u64));
+    let f = frame;
+    let registers = [
+        ("rip ", f.rip),
+        (" rsp ", f.rsp),
+        (" rflags ", f.rflags),
+        (" rax ", f.rax),
+        (" rbx ", f.rbx),
+        (" rcx ", f.rcx),
+        (" rdx ", f.rdx),
+        (" rsi ", f.rsi),
+        (" rdi ", f.rdi),
+        (" rbp ", f.rbp),
+        (" r8 ", f.r8),
+        (" r9 ", f.r9),
+        (" r10 ", f.r10),
+        (" r11 ", f.r11),
+        (" r12 ", f.r12),
+        (" r13 ", f.r13),
+        (" r14 ", f.r14),
+        (" r15 ", f.r15),
+    ];
+    for (name, value) in registers {
+        name.print();
+        Hex(value).print();
+    }
+    crate::report!("");
     backtrace(frame.rsp as usize);
     crate::power::exit(255)
 }
@@ -32,12 +63,10 @@ pub(crate) fn trap(frame: &UserFrame, vector: u64, code: u64, cr2: usize) -> ! {
 #[cfg_attr(not(ukc_kernel), allow(dead_code))]
 pub(crate) fn fatal(vector: u64, words: &[u64; 5], rbp: u64) -> ! {
     begin();
-    let [rip, cs, rflags, rsp, _] = words;
-    crate::kprintln!(
-        "kernel panic: exception {vector} ({}) at {rip:016x}, cs {cs:x} rflags {rflags:x} rsp {rsp:016x} rbp {rbp:016x}",
-        name(vector)
-    );
-    backtrace(*rsp as usize);
+    let [rip, cs, rflags, rsp, _] = *words;
+    crate::report!("kernel panic: exception ", vector, " (", name(vector), ") at ", Hex(rip), ", cs ", Hex(cs));
+    crate::report!("rflags ", Hex(rflags), " rsp ", Hex(rsp), " rbp ", Hex(rbp));
+    backtrace(rsp as usize);
     crate::power::exit(255)
 }
 
@@ -88,7 +117,7 @@ fn backtrace(rsp: usize) {
         // SAFETY: see above; a fault in here ends in `begin` and only shortens the report.
         let word = unsafe { (at as *const usize).read_volatile() };
         if text.contains(&word) {
-            crate::kprintln!("  at {word:016x}");
+            crate::report!("  at ", Hex(word as u64));
             shown += 1;
         }
         at += 8;

@@ -31,8 +31,8 @@ pub(crate) fn make_room() -> bool {
     }
     if is_new {
         let name = largest.as_ref().and_then(|process| process.main_thread()).map(|task| task.name_bytes()).unwrap_or_default();
-        let name = core::str::from_utf8(&name).unwrap_or("?");
-        crate::arch::kprintln!("ukc: out of memory: killed process {victim} ({name}); give the machine more with --memory");
+        let victim = victim as u64;
+        crate::arch::report!("ukc: out of memory: killed process ", victim, " (", &name[..], "); give the machine more with --memory");
     }
     if victim == me || PATIENCE.fetch_add(1, Ordering::Relaxed) > TRIES_MAX {
         deliver::force_signal(set::SIGKILL);

@@ -60,7 +60,7 @@ fn init() {
     for device in libos_virtio::find(KIND) {
         match Disk::new(device) {
             Ok(disk) => DEVICES.lock().block.push(disk),
-            Err(errno) => libos_core::arch::kprintln!("ukc: a disk does not start: {errno:?}"),
+            Err(errno) => libos_core::arch::report!("ukc: a disk does not start (errno ", u64::from(errno.0), ")"),
         }
     }
 }

@@ -68,7 +68,7 @@ fn init() {
     for device in libos_virtio::find(KIND) {
         match Card::new(device) {
             Ok(card) => DEVICES.lock().net.push(Arc::new(card)),
-            Err(errno) => libos_core::arch::kprintln!("ukc: a network card does not start: {errno:?}"),
+            Err(errno) => libos_core::arch::report!("ukc: a network card does not start (errno ", u64::from(errno.0), ")"),
         }
     }
 }

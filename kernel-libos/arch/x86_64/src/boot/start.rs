@@ -52,7 +52,7 @@ impl Physical for Reader<'_, '_> {
             // SAFETY: the monitor put something there, so it is RAM; a page directory is taken from the pool.
             let mapped = unsafe { image::map_direct(addr, end, false, &mut || self.0.alloc()) };
             if mapped.is_none() {
-                crate::panic::kernel_panic(format_args!("boot information at {addr:#x} cannot be mapped"));
+                crate::panic::kernel_panic("the boot information cannot be mapped");
             }
         }
         // SAFETY: mapped.
@@ -77,8 +77,8 @@ pub(super) extern "C" fn start(protocol: u32, info: u64) -> ! {
     let mut read_map = MemoryMap::<REGIONS>::new();
     let found = match protocol::read(entry, info, &mut Reader(&mut tables), &mut read_map) {
         Ok(found) => found,
-        Err(Unusable::NotPvh) => crate::panic::kernel_panic(format_args!("no hvm_start_info at {info:#x}")),
-        Err(Unusable::NoMemoryMap) => crate::panic::kernel_panic(format_args!("the monitor gives no memory map")),
+        Err(Unusable::NotPvh) => crate::panic::kernel_panic("the monitor gives no boot information"),
+        Err(Unusable::NoMemoryMap) => crate::panic::kernel_panic("the monitor gives no memory map"),
     };
     *tables.map = read_map;
     let kernel = image::image_range();
@@ -94,7 +94,7 @@ pub(super) extern "C" fn start(protocol: u32, info: u64) -> ! {
         }
         crate::fpu::init();
         if map_ram(&mut tables, features.gib_pages).is_none() || image::protect(&mut || tables.alloc()).is_none() {
-            crate::panic::kernel_panic(format_args!("no memory for the kernel's page tables"));
+            crate::panic::kernel_panic("no memory for the kernel's page tables");
         }
         enable_protection(&features);
     }
