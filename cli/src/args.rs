@@ -28,6 +28,13 @@ Examples:
 
 The program's exit status becomes ours; 125 means that ukc itself failed, 126 and 127 that the program could not be started.";
 
+const COMPLETION_EXAMPLES: &str = "\
+Examples:
+  ukc completion bash > /etc/bash_completion.d/ukc
+  ukc completion zsh > \"${fpath[1]}/_ukc\"
+  ukc completion fish > ~/.config/fish/completions/ukc.fish
+  ukc completion powershell >> $PROFILE";
+
 /// Compiles a Dockerfile into a bootable virtual machine image with one application and the operating system it uses.
 #[derive(Debug, Parser)]
 #[command(
@@ -69,6 +76,13 @@ pub enum Command {
     Kill(machines::KillArgs),
     /// Wait for machines to end, and print their programs' statuses
     Wait(machines::WaitArgs),
+    /// Say what this machine lacks for building and running, and how to get it
+    Doctor(DoctorArgs),
+    /// Print a script that completes commands and flags
+    #[command(after_help = COMPLETION_EXAMPLES)]
+    Completion(CompletionArgs),
+    /// Write the manual as man pages
+    Man(ManArgs),
     /// Watch over a machine in the background: what `ukc run -d` starts
     #[command(hide = true)]
     Supervise(machines::SuperviseArgs),
@@ -322,6 +336,27 @@ pub struct InspectArgs {
     /// Image in the local store, image directory, or machine
     #[arg(value_name = "NAME|PATH")]
     pub image: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    /// How to print the findings
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "table")]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionArgs {
+    /// Shell
+    #[arg(value_enum, value_name = "SHELL")]
+    pub shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManArgs {
+    /// Directory for `ukc.1` and a page for each command [default: print `ukc.1`]
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
 }
 
 /// See `--format`.

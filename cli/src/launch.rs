@@ -28,7 +28,7 @@ pub fn machine(image: &Image, dir: &Path, args: &RunArgs, accelerator: Accelerat
     let root_medium = if args.disk { RootMedium::Disk } else { RootMedium::Initrd };
     let forwards: Vec<PortForward> = args.publish.iter().map(|p| forward(p)).collect::<Result<_, _>>()?;
     Ok(Machine {
-        qemu: std::env::var_os("UKC_QEMU").map_or_else(|| PathBuf::from("qemu-system-x86_64"), PathBuf::from),
+        qemu: qemu(),
         kernel: absolute(dir, "kernel.elf")?,
         rootfs: absolute(dir, "rootfs.ext4")?,
         root_medium,
@@ -45,6 +45,21 @@ pub fn machine(image: &Image, dir: &Path, args: &RunArgs, accelerator: Accelerat
         forwards,
         extra: std::env::var_os("UKC_QEMU_ARGS").map(|a| split(&a)).unwrap_or_default(),
     })
+}
+
+/// Returns QEMU's name: `UKC_QEMU` or the usual one.
+pub fn qemu() -> PathBuf {
+    std::env::var_os("UKC_QEMU").map_or_else(|| PathBuf::from("qemu-system-x86_64"), PathBuf::from)
+}
+
+/// Returns the machine that `ukc run` starts when it is given nothing but the image.
+pub fn simple_machine(image: &Image, dir: &Path, accelerator: Accelerator) -> Result<Machine, Failure> {
+    use clap::Parser as _;
+
+    match args::Cli::try_parse_from(["ukc", "run", "image"]).map(|cli| cli.command) {
+        Ok(args::Command::Run(args)) => machine(image, dir, &args, accelerator),
+        _ => Err(Failure::new("`ukc run` has another form")),
+    }
 }
 
 /// A machine in the background has another current directory.

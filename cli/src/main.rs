@@ -6,12 +6,15 @@
 
 mod args;
 mod build;
+mod doctor;
+mod generate;
 mod image_commands;
 mod interrupt;
 mod launch;
 mod machine_commands;
 mod outputs;
 mod places;
+mod probe;
 mod progress;
 mod report;
 mod run;
@@ -56,6 +59,9 @@ fn run() -> Result<u8, Failure> {
         Command::Stop(args) => machine_commands::stop(&args),
         Command::Kill(args) => machine_commands::kill(&args),
         Command::Wait(args) => machine_commands::wait(&args),
+        Command::Doctor(args) => doctor::command(&args),
+        Command::Completion(args) => generate::completion(&args),
+        Command::Man(args) => generate::man(&args),
         Command::Supervise(args) => supervise::command(&args),
     }
 }
