@@ -28,6 +28,13 @@ Examples:
 
 The program's exit status becomes ours; 125 means that ukc itself failed, 126 and 127 that the program could not be started.";
 
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  ukc diff app:1 app:2                         system calls, modules, files, packages, ports that came and went
+  ukc diff --format sarif app:1 app:2          the policy's violations, for a code host
+
+The `growth` of `[policy]` in ./ukc.toml says what may grow; what grows against it ends the command with 1.";
+
 const COMPLETION_EXAMPLES: &str = "\
 Examples:
   ukc completion bash > /etc/bash_completion.d/ukc
@@ -76,6 +83,9 @@ pub enum Command {
     Kill(machines::KillArgs),
     /// Wait for machines to end, and print their programs' statuses
     Wait(machines::WaitArgs),
+    /// Compare two images: what can be reached in the new one that could not be before
+    #[command(after_help = DIFF_EXAMPLES)]
+    Diff(DiffArgs),
     /// Say what this machine lacks for building and running, and how to get it
     Doctor(DoctorArgs),
     /// Print a script that completes commands and flags
@@ -336,6 +346,36 @@ pub struct InspectArgs {
     /// Image in the local store, image directory, or machine
     #[arg(value_name = "NAME|PATH")]
     pub image: String,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// The image before: a name in the local store, or an image directory
+    #[arg(value_name = "OLD")]
+    pub old: String,
+    /// The image after
+    #[arg(value_name = "NEW")]
+    pub new: String,
+    /// How to print the difference
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: DiffFormat,
+    /// Print every name of long lists
+    #[arg(short = 'a', long)]
+    pub all: bool,
+    /// Do not look into the root file systems
+    #[arg(long)]
+    pub no_files: bool,
+}
+
+/// See `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum DiffFormat {
+    /// Lines for people
+    Text,
+    /// A JSON document
+    Json,
+    /// What breaks the policy, as SARIF 2.1.0
+    Sarif,
 }
 
 #[derive(Debug, Args)]

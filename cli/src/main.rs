@@ -6,6 +6,7 @@
 
 mod args;
 mod build;
+mod diff;
 mod doctor;
 mod generate;
 mod image_commands;
@@ -59,6 +60,7 @@ fn run() -> Result<u8, Failure> {
         Command::Stop(args) => machine_commands::stop(&args),
         Command::Kill(args) => machine_commands::kill(&args),
         Command::Wait(args) => machine_commands::wait(&args),
+        Command::Diff(args) => diff::command(&args, &config),
         Command::Doctor(args) => doctor::command(&args),
         Command::Completion(args) => generate::completion(&args),
         Command::Man(args) => generate::man(&args),

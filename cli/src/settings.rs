@@ -52,6 +52,8 @@ fn files(matches: &ArgMatches) -> Vec<PathBuf> {
     let context = match matches.subcommand() {
         Some(("build", sub)) => sub.get_one::<PathBuf>("path").cloned(),
         Some(("run", sub)) => sub.get_one::<String>("image").map(PathBuf::from),
+        // Where the policy stands.
+        Some(("diff", _)) => Some(PathBuf::from(".")),
         _ => None,
     };
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
