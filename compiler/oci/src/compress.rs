@@ -115,10 +115,24 @@ pub(crate) fn unpack(
     check: impl FnOnce(&Unpacked) -> Result<(), OciError>,
 ) -> Result<Unpacked, OciError> {
     let read_error = |error| OciError::Read { path: path.to_owned(), error };
-    let compression = Compression::of_file(path).map_err(read_error)?;
     let file = File::open(path).map_err(read_error)?;
     let compressed_bytes = file.metadata().map_err(read_error)?.len();
-    let mut input = HashingReader::new(BufReader::with_capacity(1 << 17, file));
+    unpack_from(store, &mut BufReader::with_capacity(1 << 17, file), compressed_bytes, what, &read_error, check)
+}
+
+/// As [`unpack`], from a reader of which `compressed_bytes` are expected; `read_error` says what its errors are.
+pub(crate) fn unpack_from(
+    store: &Store,
+    input: &mut dyn Read,
+    compressed_bytes: u64,
+    what: &str,
+    read_error: &dyn Fn(io::Error) -> OciError,
+    check: impl FnOnce(&Unpacked) -> Result<(), OciError>,
+) -> Result<Unpacked, OciError> {
+    let mut start = Vec::with_capacity(6);
+    input.take(6).read_to_end(&mut start).map_err(read_error)?;
+    let compression = Compression::sniff(&start);
+    let mut input = HashingReader::new(start.as_slice().chain(input));
     let mut blob = store.writer()?;
     let mut buffered = BufWriter::with_capacity(1 << 17, &mut blob);
     let mut guard = Guard { out: &mut buffered, error: None, len_bytes: 0, compressed_bytes };
@@ -127,7 +141,12 @@ pub(crate) fn unpack(
     if let Some(error) = guard.error {
         return Err(write_error(error));
     }
-    let uncompressed = done.map_err(|e| OciError::Decompress { archive: what.to_owned(), why: e.to_string() });
+    let uncompressed = match done.map_err(io::Error::downcast::<OciError>) {
+        Ok(()) => Ok(()),
+        // The reader knows better what is wrong.
+        Err(Ok(error)) => return Err(error),
+        Err(Err(e)) => Err(OciError::Decompress { archive: what.to_owned(), why: e.to_string() }),
+    };
     // What stands behind the end of the compressed stream belongs to the digest too. A damaged stream is read to its end as well: when the
     // digest is wrong, that is the better message.
     io::copy(&mut input, &mut io::sink()).map_err(read_error)?;

@@ -8,6 +8,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Digest;
+
 /// Reference to a blob (descriptor.md).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -27,6 +29,19 @@ pub struct Descriptor {
     pub annotations: BTreeMap<String, String>,
 }
 
+impl Descriptor {
+    /// Returns the descriptor of some bytes.
+    pub fn of(media_type: &str, bytes: &[u8]) -> Descriptor {
+        Descriptor {
+            media_type: media_type.to_owned(),
+            digest: Digest::of(bytes).to_string(),
+            size: bytes.len() as u64,
+            platform: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
 /// What machine an image is for (image-index.md), in Go's words: `linux`, `amd64`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Platform {
@@ -37,12 +52,23 @@ pub struct Platform {
     /// `v8`, `v2`, ...
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
+    /// Of the guest's kernel, in indexes for kraft.
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// What the guest needs, likewise.
+    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
 }
 
 impl Platform {
+    /// Returns a platform without a variant.
+    pub fn new(os: &str, architecture: &str) -> Platform {
+        Platform { os: os.into(), architecture: architecture.into(), variant: None, os_version: None, os_features: vec![] }
+    }
+
     /// The platform that ukc makes images for.
     pub fn linux_amd64() -> Platform {
-        Platform { os: "linux".into(), architecture: "amd64".into(), variant: None }
+        Platform::new("linux", "amd64")
     }
 
     /// Parses `os[/arch[/variant]]`; `x86_64` and `aarch64` are understood.
@@ -59,7 +85,7 @@ impl Platform {
         if parts.next().is_some() {
             return None;
         }
-        Some(Platform { os, architecture, variant })
+        Some(Platform { variant, ..Platform::new(&os, &architecture) })
     }
 }
 
@@ -77,6 +103,7 @@ impl fmt::Display for Platform {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ManifestOrIndex {
+    pub schema_version: Option<u32>,
     pub manifests: Option<Vec<Descriptor>>,
     pub config: Option<Descriptor>,
     pub layers: Option<Vec<Descriptor>>,
@@ -90,6 +117,16 @@ pub(crate) struct Manifest {
     pub media_type: String,
     pub config: Descriptor,
     pub layers: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Returns a manifest of nothing.
+    pub fn new(media_type: &str) -> Manifest {
+        let config = Descriptor::of("", b"");
+        Manifest { schema_version: 2, media_type: media_type.to_owned(), config, layers: vec![], annotations: BTreeMap::new() }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -99,6 +136,8 @@ pub(crate) struct Index {
     #[serde(default)]
     pub media_type: String,
     pub manifests: Vec<Descriptor>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a layout, an image in it, or the store.
+//! Everything that can be wrong with an image, wherever it is, or with the store.
 
 use std::fmt;
 use std::io;
@@ -7,35 +7,59 @@ use std::path::PathBuf;
 use ukc_rootfs::ApplyError;
 
 use crate::Digest;
+use crate::registry::RegistryError;
 use crate::tar::TarError;
 
-/// Trouble with an image or the store. `layout` is the directory as the user gave it.
+/// Where an image is, as the user called it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// An OCI layout's directory.
+    Layout(PathBuf),
+    /// An archive of `docker save`, or of an OCI layout.
+    Archive(PathBuf),
+    /// A repository in a registry: `registry/repository`.
+    Registry(String),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Layout(dir) => write!(f, "the layout `{}`", dir.display()),
+            Place::Archive(file) => write!(f, "the archive `{}`", file.display()),
+            Place::Registry(name) => write!(f, "the repository `{name}`"),
+        }
+    }
+}
+
+/// Trouble with an image or the store.
 #[derive(Debug)]
 pub enum OciError {
     /// The directory does not exist or has no `oci-layout` file.
     NotALayout { layout: PathBuf, why: String },
     /// A blob that something refers to is not there.
-    MissingBlob { layout: PathBuf, digest: Digest, role: &'static str },
+    MissingBlob { place: Place, digest: Digest, role: &'static str },
     /// A blob has another length than its descriptor says.
-    WrongSize { layout: PathBuf, digest: Digest, role: &'static str, expected: u64, found: u64 },
+    WrongSize { place: Place, digest: Digest, role: &'static str, expected: u64, found: u64 },
     /// A blob's bytes have another digest than its name.
-    WrongDigest { layout: PathBuf, role: &'static str, expected: Digest, found: Digest },
+    WrongDigest { place: Place, role: &'static str, expected: Digest, found: Digest },
     /// A layer uncompresses to something else than the configuration's `diff_ids` say.
-    WrongDiffId { layout: PathBuf, layer: Digest, expected: Digest, found: Digest },
+    WrongDiffId { place: Place, layer: Digest, expected: Digest, found: Digest },
     /// A document cannot be understood.
-    Malformed { layout: PathBuf, what: String, why: String },
+    Malformed { place: Place, what: String, why: String },
     /// The tag or digest asked for is not there.
-    NoSuchImage { layout: PathBuf, wanted: String, available: Vec<String> },
+    NoSuchImage { place: Place, wanted: String, available: Vec<String> },
     /// Several images and nothing says which.
-    Ambiguous { layout: PathBuf, available: Vec<String> },
+    Ambiguous { place: Place, available: Vec<String> },
     /// No image for the platform.
-    NoPlatform { layout: PathBuf, wanted: String, available: Vec<String> },
+    NoPlatform { place: Place, wanted: String, available: Vec<String> },
     /// A layer whose kind is not supported.
-    UnsupportedLayer { layout: PathBuf, layer: Digest, media_type: String, why: &'static str },
+    UnsupportedLayer { place: Place, layer: Digest, media_type: String, why: &'static str },
     /// A layer's archive is broken.
     Tar { archive: String, error: TarError },
     /// A layer's archive cannot be applied.
     Apply { archive: String, error: ApplyError },
+    /// A registry does not do what it was asked for.
+    Registry(Box<RegistryError>),
     /// Uncompressing failed: the compressed bytes are damaged or cut off.
     Decompress { archive: String, why: String },
     /// Reading failed.
@@ -57,6 +81,7 @@ impl OciError {
             OciError::NoPlatform { .. } => "no-such-platform",
             OciError::UnsupportedLayer { .. } => "unsupported-layer",
             OciError::Tar { .. } | OciError::Apply { .. } | OciError::Decompress { .. } => "broken-archive",
+            OciError::Registry(error) => error.name(),
             OciError::Read { .. } => "unreadable-file",
             OciError::Write { error, .. } if error.kind() == io::ErrorKind::StorageFull => "disk-full",
             OciError::Write { .. } => "cannot-write",
@@ -66,14 +91,21 @@ impl OciError {
     /// Returns one useful next step, where there is one.
     pub fn help(&self) -> Option<String> {
         Some(match self {
-            OciError::MissingBlob { .. } | OciError::WrongSize { .. } | OciError::WrongDigest { .. } | OciError::WrongDiffId { .. } => {
-                "the layout is damaged or incomplete: make or copy it again".into()
-            }
+            OciError::MissingBlob { place, .. }
+            | OciError::WrongSize { place, .. }
+            | OciError::WrongDigest { place, .. }
+            | OciError::WrongDiffId { place, .. } => match place {
+                Place::Layout(_) => "the layout is damaged or incomplete: make or copy it again".into(),
+                Place::Archive(_) => "the archive is damaged or incomplete: make or copy it again".into(),
+                Place::Registry(_) => "what the registry sent is damaged, or something on the way changed it; nothing of it was kept".into(),
+            },
+            OciError::Registry(error) => return error.help(),
             OciError::NotALayout { .. } => "an OCI layout is a directory with `oci-layout`, `index.json` and `blobs/`; \
                  `skopeo copy docker://IMAGE oci:DIR:TAG` makes one"
                 .into(),
-            OciError::NoSuchImage { available, .. } | OciError::Ambiguous { available, .. } if !available.is_empty() => {
-                format!("it has {}: write `oci-layout://DIR:TAG`", list(available))
+            OciError::NoSuchImage { place, available, .. } | OciError::Ambiguous { place, available } if !available.is_empty() => {
+                let form = if matches!(place, Place::Archive(_)) { "FILE:TAG` behind `docker-archive:` or `oci-archive:" } else { "oci-layout://DIR:TAG" };
+                format!("it has {}: write `{form}`", list(available))
             }
             OciError::NoPlatform { available, .. } if !available.is_empty() => format!("it has {}", list(available)),
             OciError::Write { path, error } if error.kind() == io::ErrorKind::StorageFull => {
@@ -95,29 +127,24 @@ impl fmt::Display for OciError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             OciError::NotALayout { layout, why } => write!(f, "`{}` is not an OCI layout: {why}", layout.display()),
-            OciError::MissingBlob { layout, digest, role } => {
-                write!(f, "the layout `{}` has no blob {digest}, its {role}", layout.display())
+            OciError::MissingBlob { place, digest, role } => write!(f, "{place} has no blob {digest}, its {role}"),
+            OciError::WrongSize { place, digest, role, expected, found } => {
+                write!(f, "in {place}, the {role} {digest} should have {expected} bytes and has {found}")
             }
-            OciError::WrongSize { layout, digest, role, expected, found } => {
-                write!(f, "in the layout `{}`, the {role} {digest} should have {expected} bytes and has {found}", layout.display())
+            OciError::WrongDigest { place, role, expected, found } => write!(f, "in {place}, the {role} {expected} has the digest {found}"),
+            OciError::WrongDiffId { place, layer, expected, found } => {
+                write!(f, "in {place}, the layer {layer} uncompresses to {found}, and the image configuration says {expected}")
             }
-            OciError::WrongDigest { layout, role, expected, found } => {
-                write!(f, "in the layout `{}`, the {role} {expected} has the digest {found}", layout.display())
+            OciError::Malformed { place, what, why } => write!(f, "in {place}, {what}: {why}"),
+            OciError::NoSuchImage { place, wanted, .. } => write!(f, "{place} has no image `{wanted}`"),
+            OciError::Ambiguous { place, available } => {
+                write!(f, "{place} has {} images, and nothing says which one is meant", available.len())
             }
-            OciError::WrongDiffId { layout, layer, expected, found } => write!(
-                f,
-                "in the layout `{}`, the layer {layer} uncompresses to {found}, and the image configuration says {expected}",
-                layout.display()
-            ),
-            OciError::Malformed { layout, what, why } => write!(f, "in the layout `{}`, {what}: {why}", layout.display()),
-            OciError::NoSuchImage { layout, wanted, .. } => write!(f, "the layout `{}` has no image `{wanted}`", layout.display()),
-            OciError::Ambiguous { layout, available } => {
-                write!(f, "the layout `{}` has {} images, and nothing says which one is meant", layout.display(), available.len())
+            OciError::NoPlatform { place, wanted, .. } => write!(f, "{place} has no image for {wanted}"),
+            OciError::UnsupportedLayer { place, layer, media_type, why } => {
+                write!(f, "in {place}, the layer {layer} has the media type `{media_type}`: {why}")
             }
-            OciError::NoPlatform { layout, wanted, .. } => write!(f, "the layout `{}` has no image for {wanted}", layout.display()),
-            OciError::UnsupportedLayer { layout, layer, media_type, why } => {
-                write!(f, "in the layout `{}`, the layer {layer} has the media type `{media_type}`: {why}", layout.display())
-            }
+            OciError::Registry(error) => error.fmt(f),
             OciError::Tar { archive, error } => write!(f, "{archive}: {error}"),
             OciError::Apply { archive, error } => write!(f, "{archive}: {error}"),
             OciError::Decompress { archive, why } => write!(f, "{archive} cannot be uncompressed: {why}"),

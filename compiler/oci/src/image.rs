@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use ukc_rootfs::{ImageConfig, Origin, Tree};
 
 use crate::compress::unpack;
-use crate::document::{Platform, check_layer_type};
+use crate::document::{Descriptor, Platform, check_layer_type};
 use crate::layout::{Layout, LayoutRef};
+use crate::reference::Reference;
+use crate::resolve::{Chosen, Documents};
 use crate::tar::{Whiteouts, changes_of_file};
 use crate::{Digest, History, OciError, Store};
 
@@ -23,6 +25,8 @@ pub struct Image {
     pub history: Vec<History>,
     /// Lowest first.
     pub layers: Vec<Layer>,
+    /// Where the layers can be had, when that is a registry.
+    pub source: Option<Reference>,
 }
 
 /// A layer of an [`Image`].
@@ -34,6 +38,17 @@ pub struct Layer {
     pub diff_id: Digest,
     /// The uncompressed tar, in the store.
     pub tar: PathBuf,
+    /// Length of the blob.
+    pub len_bytes: u64,
+    /// What the manifest says the blob is.
+    pub media_type: String,
+}
+
+impl Layer {
+    pub(crate) fn new(descriptor: &Descriptor, digest: Digest, diff_id: Digest, store: &Store) -> Layer {
+        let (len_bytes, media_type) = (descriptor.size, descriptor.media_type.clone());
+        Layer { digest, diff_id, tar: store.blob_path(&diff_id), len_bytes, media_type }
+    }
 }
 
 impl Image {
@@ -49,24 +64,34 @@ impl Image {
         for (descriptor, &diff_id) in chosen.manifest.layers.iter().zip(&chosen.document.diff_ids) {
             let digest = layout.digest_of(descriptor, "layer")?;
             check_layer_type(&descriptor.media_type).map_err(|why| OciError::UnsupportedLayer {
-                layout: wanted.dir.clone(),
+                place: layout.place(),
                 layer: digest,
                 media_type: descriptor.media_type.clone(),
                 why,
             })?;
             let path = layout.check_size(descriptor, &digest, "layer")?;
             if !store.contains(&diff_id) {
-                fetch(&wanted.dir, &path, digest, diff_id, store)?;
+                fetch(&layout, &path, digest, diff_id, store)?;
             }
-            layers.push(Layer { digest, diff_id, tar: store.blob_path(&diff_id) });
+            layers.push(Layer::new(descriptor, digest, diff_id, store));
         }
-        Ok(Image {
+        Ok(Image::of(chosen, layers, None))
+    }
+
+    pub(crate) fn of(chosen: Chosen, layers: Vec<Layer>, source: Option<Reference>) -> Image {
+        Image {
             manifest_digest: chosen.manifest_digest,
             config_digest: chosen.config_digest,
             config: chosen.document.config,
             history: chosen.document.history,
             layers,
-        })
+            source,
+        }
+    }
+
+    /// Whether every layer is in the store; those of an image in a registry come when they are asked for.
+    pub fn is_complete(&self) -> bool {
+        self.layers.iter().all(|layer| layer.tar.is_file())
     }
 
     /// Applies the layers. Every node gets `origin`.
@@ -85,14 +110,14 @@ impl Image {
 }
 
 /// Brings one layer into the store, uncompressed and checked.
-fn fetch(layout: &Path, path: &Path, digest: Digest, diff_id: Digest, store: &Store) -> Result<(), OciError> {
-    let what = format!("the layer {digest} of the layout `{}`", layout.display());
+fn fetch(layout: &Layout<'_>, path: &Path, digest: Digest, diff_id: Digest, store: &Store) -> Result<(), OciError> {
+    let what = format!("the layer {digest} of the layout `{}`", layout.dir.display());
     unpack(store, path, &what, |facts| {
         if facts.compressed != digest {
-            return Err(OciError::WrongDigest { layout: layout.to_owned(), role: "layer", expected: digest, found: facts.compressed });
+            return Err(OciError::WrongDigest { place: layout.place(), role: "layer", expected: digest, found: facts.compressed });
         }
         if facts.plain != diff_id {
-            return Err(OciError::WrongDiffId { layout: layout.to_owned(), layer: digest, expected: diff_id, found: facts.plain });
+            return Err(OciError::WrongDiffId { place: layout.place(), layer: digest, expected: diff_id, found: facts.plain });
         }
         Ok(())
     })

@@ -6,13 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
-use crate::document::{Descriptor, Index, LayoutFile, Manifest, ManifestOrIndex, Platform, REF_NAME};
-use crate::{Digest, ImageDocument, OciError};
-
-/// Manifests, indexes and configurations are refused beyond this (registries refuse more than 4 MiB).
-const MAX_DOCUMENT_BYTES: u64 = 16 << 20;
-/// How deep indexes may lie in indexes.
-const MAX_DEPTH: u32 = 8;
+use crate::document::{Descriptor, Index, LayoutFile, Platform, REF_NAME};
+use crate::resolve::{self, Chosen, Documents, MAX_DOCUMENT_BYTES, is_attachment};
+use crate::{Digest, OciError, Place};
 
 /// An image in a layout on disk: `DIR[:tag][@digest]`, as it stands behind `oci-layout://`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,14 +44,6 @@ impl LayoutRef {
     }
 }
 
-/// A manifest that was chosen, with its configuration.
-pub(crate) struct Chosen {
-    pub manifest_digest: Digest,
-    pub manifest: Manifest,
-    pub config_digest: Digest,
-    pub document: ImageDocument,
-}
-
 pub(crate) struct Layout<'a> {
     pub dir: &'a Path,
 }
@@ -63,10 +51,6 @@ pub(crate) struct Layout<'a> {
 impl Layout<'_> {
     fn not_a_layout(&self, why: impl Into<String>) -> OciError {
         OciError::NotALayout { layout: self.dir.to_owned(), why: why.into() }
-    }
-
-    fn malformed(&self, what: impl Into<String>, why: impl ToString) -> OciError {
-        OciError::Malformed { layout: self.dir.to_owned(), what: what.into(), why: why.to_string() }
     }
 
     fn file<T: DeserializeOwned>(&self, name: &str) -> Result<T, OciError> {
@@ -84,38 +68,17 @@ impl Layout<'_> {
         self.dir.join("blobs/sha256").join(digest.hex())
     }
 
-    pub fn digest_of(&self, descriptor: &Descriptor, role: &'static str) -> Result<Digest, OciError> {
-        let text = &descriptor.digest;
-        text.parse().map_err(|()| self.malformed(format!("the {role} has the digest `{text}`"), "only sha256 is supported"))
-    }
-
     /// Checks existence and length of a blob and returns its path.
     pub fn check_size(&self, descriptor: &Descriptor, digest: &Digest, role: &'static str) -> Result<PathBuf, OciError> {
         let path = self.blob_path(digest);
-        let layout = || self.dir.to_owned();
-        match fs::metadata(&path) {
+                match fs::metadata(&path) {
             Ok(meta) if meta.len() != descriptor.size => {
-                Err(OciError::WrongSize { layout: layout(), digest: *digest, role, expected: descriptor.size, found: meta.len() })
+                Err(OciError::WrongSize { place: self.place(), digest: *digest, role, expected: descriptor.size, found: meta.len() })
             }
             Ok(_) => Ok(path),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(OciError::MissingBlob { layout: layout(), digest: *digest, role }),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Err(OciError::MissingBlob { place: self.place(), digest: *digest, role }),
             Err(error) => Err(OciError::Read { path, error }),
         }
-    }
-
-    /// Reads a document and checks its length and digest.
-    fn document(&self, descriptor: &Descriptor, role: &'static str) -> Result<(Digest, Vec<u8>), OciError> {
-        let expected = self.digest_of(descriptor, role)?;
-        if descriptor.size > MAX_DOCUMENT_BYTES {
-            return Err(self.malformed(format!("the {role} {expected}"), format!("it is larger than {} MiB", MAX_DOCUMENT_BYTES >> 20)));
-        }
-        let path = self.check_size(descriptor, &expected, role)?;
-        let bytes = fs::read(&path).map_err(|error| OciError::Read { path, error })?;
-        let found = Digest::of(&bytes);
-        if found != expected {
-            return Err(OciError::WrongDigest { layout: self.dir.to_owned(), role, expected, found });
-        }
-        Ok((expected, bytes))
     }
 
     /// Finds the image that `wanted` names, for `platform`.
@@ -129,11 +92,7 @@ impl Layout<'_> {
         }
         let index: Index = self.file("index.json")?;
         let roots = self.roots(&index, wanted)?;
-        let mut images = Vec::new();
-        for root in roots {
-            self.images(root, 0, &mut images)?;
-        }
-        self.for_platform(images, platform)
+        resolve::choose(self, &roots, platform)
     }
 
     /// Returns the entries of index.json that tag and digest leave over.
@@ -161,97 +120,30 @@ impl Layout<'_> {
                 (_, Some(digest)) => digest.to_string(),
                 (None, None) => return Err(self.malformed("`index.json`", "it lists no image")),
             };
-            return Err(OciError::NoSuchImage { layout: self.dir.to_owned(), wanted, available });
+            return Err(OciError::NoSuchImage { place: self.place(), wanted, available });
         }
         if wanted.tag.is_none() && wanted.digest.is_none() {
             let names: std::collections::BTreeSet<_> = left.iter().map(|d| tag_of(d)).collect();
             if names.len() > 1 {
                 if !left.iter().any(|d| is_tagged(d, "latest")) {
-                    return Err(OciError::Ambiguous { layout: self.dir.to_owned(), available });
+                    return Err(OciError::Ambiguous { place: self.place(), available });
                 }
                 left.retain(|d| is_tagged(d, "latest"));
             }
         }
         Ok(left)
     }
-
-    /// Collects the image manifests below an entry, through nested indexes.
-    fn images(&self, entry: &Descriptor, depth: u32, out: &mut Vec<(Option<Platform>, Digest, Manifest)>) -> Result<(), OciError> {
-        let (digest, bytes) = self.document(entry, "manifest")?;
-        let what = || format!("the manifest {digest} is broken");
-        let either: ManifestOrIndex = serde_json::from_slice(&bytes).map_err(|e| self.malformed(what(), e))?;
-        match (either.manifests, either.config, either.layers) {
-            // A document that is both would be read differently by different tools (CVE-2021-41190).
-            (Some(_), config, layers) if config.is_some() || layers.is_some() => {
-                Err(self.malformed(what(), "it is an index and a manifest at once"))
-            }
-            (Some(_), ..) if depth == MAX_DEPTH => Err(self.malformed(what(), "indexes lie in indexes without end")),
-            (Some(entries), ..) => entries.iter().filter(|d| !is_attachment(d)).try_for_each(|below| self.images(below, depth + 1, out)),
-            (None, Some(config), Some(layers)) => {
-                let manifest = Manifest { schema_version: 2, media_type: entry.media_type.clone(), config, layers };
-                out.push((entry.platform.clone(), digest, manifest));
-                Ok(())
-            }
-            _ => Err(self.malformed(what(), "it has neither `manifests` nor `config` and `layers`")),
-        }
-    }
-
-    fn for_platform(&self, images: Vec<(Option<Platform>, Digest, Manifest)>, platform: &Platform) -> Result<Chosen, OciError> {
-        let mut available = Vec::new();
-        let mut best: Option<(usize, Chosen)> = None;
-        for (listed, manifest_digest, manifest) in images {
-            // The configuration is only read where the index does not say.
-            let mut config = None;
-            let found = match listed {
-                Some(platform) => platform,
-                None => {
-                    let (digest, document) = self.config(&manifest)?;
-                    let found =
-                        Platform { os: document.config.os.clone(), architecture: document.config.architecture.clone(), variant: None };
-                    config = Some((digest, document));
-                    found
-                }
-            };
-            available.push(found.to_string());
-            if found.os != platform.os || found.architecture != platform.architecture {
-                continue;
-            }
-            let variant = found.variant.as_deref().unwrap_or("");
-            let rank = match &platform.variant {
-                Some(wanted) if wanted == variant => 0,
-                // Without a wish, the plainest variant runs everywhere.
-                _ => 1 + variant.len(),
-            };
-            if best.as_ref().is_none_or(|(r, _)| rank < *r) {
-                let (config_digest, document) = config.map_or_else(|| self.config(&manifest), Ok)?;
-                best = Some((rank, Chosen { manifest_digest, manifest, config_digest, document }));
-            }
-        }
-        available.sort();
-        available.dedup();
-        best.map(|(_, chosen)| chosen).ok_or_else(|| OciError::NoPlatform {
-            layout: self.dir.to_owned(),
-            wanted: platform.to_string(),
-            available,
-        })
-    }
-
-    fn config(&self, manifest: &Manifest) -> Result<(Digest, ImageDocument), OciError> {
-        let (digest, bytes) = self.document(&manifest.config, "image configuration")?;
-        let what = || format!("the image configuration {digest}");
-        let document = ImageDocument::from_json(&bytes).map_err(|why| self.malformed(what(), why))?;
-        if document.diff_ids.len() != manifest.layers.len() {
-            let why = format!("it lists {} layers, and the manifest {}", document.diff_ids.len(), manifest.layers.len());
-            return Err(self.malformed(what(), why));
-        }
-        Ok((digest, document))
-    }
 }
 
-/// Signatures, provenance and the like: not images (BuildKit marks them with the platform `unknown/unknown`).
-fn is_attachment(entry: &Descriptor) -> bool {
-    entry.platform.as_ref().is_some_and(|p| p.os == "unknown" || p.architecture == "unknown")
-        || entry.annotations.get("vnd.docker.reference.type").is_some_and(|t| t == "attestation-manifest")
+impl Documents for Layout<'_> {
+    fn place(&self) -> Place {
+        Place::Layout(self.dir.to_owned())
+    }
+
+    fn bytes(&self, descriptor: &Descriptor, digest: &Digest, role: &'static str) -> Result<Vec<u8>, OciError> {
+        let path = self.check_size(descriptor, digest, role)?;
+        fs::read(&path).map_err(|error| OciError::Read { path, error })
+    }
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! ROOT/blobs/sha256/<hex>          a complete, verified blob; never changed once it has this name
 //! ROOT/blobs/sha256/.ingest-xxxx   being written by a running process, which holds a lock on it
 //! ROOT/uncompressed/sha256/<hex>   text: the digest of what the blob <hex> uncompresses to
+//! ROOT/refs/<hex>                  text: a digest, and the name that a registry gave it; <hex> is the digest of the name
+//! ROOT/partial/<hex>               the first bytes of the blob <hex>, which a registry has not yet sent to its end; a lock says that somebody is at it
 //! ROOT/sparse/<hex>-<offset>       a sparse member of the tar <hex>, expanded (with holes)
 //! ```
 //!
@@ -38,7 +40,7 @@ impl Store {
     pub fn open(root: impl Into<PathBuf>) -> Result<Store, OciError> {
         let root = root.into();
         let store = Store { root };
-        for dir in [store.blobs(), store.root.join("uncompressed/sha256"), store.root.join("sparse")] {
+        for dir in [store.blobs(), store.root.join("uncompressed/sha256"), store.root.join("sparse"), store.root.join("refs"), store.partial_dir()] {
             fs::create_dir_all(&dir).map_err(|error| OciError::Write { path: dir.clone(), error })?;
             sweep(&dir);
         }
@@ -100,6 +102,35 @@ impl Store {
     pub fn set_uncompressed(&self, compressed: &Digest, plain: &Digest) -> Result<(), OciError> {
         let path = self.root.join("uncompressed/sha256").join(compressed.hex());
         self.write_file(&path, |file| writeln!(file, "{plain}"))
+    }
+
+    /// Returns the bytes of a small blob, if it is there and whole.
+    pub fn get(&self, digest: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.blob_path(digest)).ok().filter(|bytes| Digest::of(bytes) == *digest)
+    }
+
+    /// Returns where downloads that are not finished lie.
+    pub(crate) fn partial_dir(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    fn ref_path(&self, name: &str) -> PathBuf {
+        self.root.join("refs").join(Digest::of(name.as_bytes()).hex())
+    }
+
+    /// Remembers what a name stands for.
+    ///
+    /// # Errors
+    /// [`OciError::Write`].
+    pub fn set_ref(&self, name: &str, digest: &Digest) -> Result<(), OciError> {
+        self.write_file(&self.ref_path(name), |file| writeln!(file, "{digest} {name}"))
+    }
+
+    /// Returns what a name stands for, as far as that was remembered.
+    pub fn get_ref(&self, name: &str) -> Option<Digest> {
+        let text = fs::read_to_string(self.ref_path(name)).ok()?;
+        let (digest, found) = text.trim_end().split_once(' ')?;
+        digest.parse().ok().filter(|_| found == name)
     }
 
     /// Returns the path of an expanded sparse file, made by `fill` if it is not there yet; `key` is unique for its contents.
@@ -216,7 +247,7 @@ mod tests {
         let refused = store
             .writer()
             .unwrap()
-            .commit_if(|found| Err(OciError::WrongDigest { layout: "x".into(), role: "layer", expected: digest, found }));
+            .commit_if(|found| Err(OciError::WrongDigest { place: crate::Place::Layout("x".into()), role: "layer", expected: digest, found }));
         assert!(refused.is_err());
         assert_eq!(names(&store), [digest.hex()]);
         store.set_uncompressed(&Digest::of(b"packed"), &digest).unwrap();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ukc_rootfs::{ImageConfig, Tree};
 
 use crate::document::{CONFIG, Descriptor, INDEX, Index, LAYER, LayoutFile, MANIFEST, Manifest, Platform, REF_NAME};
-use crate::{Compression, Digest, ImageDocument, OciError, tar};
+use crate::{Compression, Digest, ImageDocument, OciError, Place, tar};
 
 /// Writes one image, layer by layer; [`LayoutWriter::finish`] makes it visible.
 pub struct LayoutWriter {
@@ -30,13 +30,7 @@ impl LayoutWriter {
     fn blob(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, OciError> {
         let digest = Digest::of(bytes);
         self.file(&format!("blobs/sha256/{}", digest.hex()), bytes)?;
-        Ok(Descriptor {
-            media_type: media_type.to_owned(),
-            digest: digest.to_string(),
-            size: bytes.len() as u64,
-            platform: None,
-            annotations: Default::default(),
-        })
+        Ok(Descriptor::of(media_type, bytes))
     }
 
     fn file(&self, name: &str, bytes: &[u8]) -> Result<(), OciError> {
@@ -81,23 +75,19 @@ impl LayoutWriter {
         document.diff_ids.clone_from(&self.diff_ids);
         let json = |value: serde_json::Result<Vec<u8>>| value.expect("strings and numbers always serialise");
         let config = self.blob(CONFIG, &document.to_json())?;
-        let manifest = Manifest { schema_version: 2, media_type: MANIFEST.into(), config, layers: self.layers.clone() };
+        let manifest = Manifest { config, layers: self.layers.clone(), ..Manifest::new(MANIFEST) };
         let mut entry = self.blob(MANIFEST, &json(serde_json::to_vec(&manifest)))?;
         let or = |value: &str, default: &str| if value.is_empty() { default.to_owned() } else { value.to_owned() };
-        entry.platform = Some(Platform {
-            os: or(&document.config.os, "linux"),
-            architecture: or(&document.config.architecture, "amd64"),
-            variant: None,
-        });
+        entry.platform = Some(Platform::new(&or(&document.config.os, "linux"), &or(&document.config.architecture, "amd64")));
         entry.annotations.insert(REF_NAME.into(), tag.into());
         let digest = Digest::of(&json(serde_json::to_vec(&manifest)));
         let mut index = match fs::read(self.dir.join("index.json")) {
             Ok(bytes) => serde_json::from_slice::<Index>(&bytes).map_err(|e| OciError::Malformed {
-                layout: self.dir.clone(),
+                place: Place::Layout(self.dir.clone()),
                 what: "`index.json`".into(),
                 why: e.to_string(),
             })?,
-            Err(_) => Index { schema_version: 2, media_type: INDEX.into(), manifests: vec![] },
+            Err(_) => Index { schema_version: 2, media_type: INDEX.into(), manifests: vec![], annotations: Default::default() },
         };
         index.manifests.retain(|d| d.annotations.get(REF_NAME).is_none_or(|t| t != tag) || d.platform != entry.platform);
         index.manifests.push(entry);
