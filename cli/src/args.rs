@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ukc_driver::Stage;
 use ukc_driver::output::Output;
 
+use crate::network::NetworkArgs;
+
 const BUILD_EXAMPLES: &str = "\
 Examples:
   ukc build .                                  build the Dockerfile of this directory into the local store
@@ -110,8 +112,8 @@ pub struct Source {
     /// Value of an ARG; without one, the environment's
     #[arg(long = "build-arg", value_name = "NAME[=VALUE]")]
     pub build_args: Vec<String>,
-    /// Directory or OCI layout that stands for an image, a stage or a name in the Dockerfile
-    #[arg(long = "build-context", value_name = "NAME=DIR|oci-layout://DIR[:TAG]")]
+    /// What stands for an image, a stage or a name in the Dockerfile
+    #[arg(long = "build-context", value_name = "NAME=DIR|oci-layout://DIR[:TAG]|docker-image://IMAGE")]
     pub build_contexts: Vec<String>,
     /// Label of the image
     #[arg(long = "label", value_name = "NAME=VALUE")]
@@ -119,6 +121,11 @@ pub struct Source {
     /// Platform of base images; ukc makes linux/amd64 images
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<String>,
+    /// Look up the tags of images again though they are in the local store
+    #[arg(long)]
+    pub pull: bool,
+    #[command(flatten)]
+    pub network_args: NetworkArgs,
     /// Run every RUN again
     #[arg(long)]
     pub no_cache: bool,
@@ -160,8 +167,6 @@ pub struct Source {
 #[derive(Debug, Args)]
 pub struct Ignored {
     #[arg(long, hide = true)]
-    pub pull: bool,
-    #[arg(long, hide = true)]
     pub load: bool,
     #[arg(long, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub rm: Option<String>,
@@ -196,7 +201,6 @@ impl Ignored {
     /// Returns the flags that were given, as the user wrote them.
     pub fn given(&self) -> Vec<&'static str> {
         [
-            ("--pull", self.pull),
             ("--load", self.load),
             ("--rm", self.rm.is_some()),
             ("--force-rm", self.force_rm),

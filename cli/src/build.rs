@@ -2,18 +2,22 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ukc_config::Config;
 use ukc_diagnostics::{Diagnostic, SourceMap};
-use ukc_driver::build::{NamedContext, Options};
+use ukc_driver::build::{NamedContext, Options, Remote};
+use ukc_driver::fetch::Cancel;
 use ukc_driver::image_json::Image;
-use ukc_driver::{Assembled, Compiled, Request, Stage, compile};
+use ukc_driver::oci::registry::{RegistryError, Settings};
+use ukc_driver::{Assembled, Compiled, Network, Request, Stage, compile};
 use ukc_store::{ImageStore, Name};
 
 use crate::args::{BuildArgs, Source};
 use crate::interrupt::Interrupt;
+use crate::network::{self, Transfers};
 use crate::progress::Display;
-use crate::report::{self, FAILED, Failure};
+use crate::report::{self, FAILED, Failure, NETWORK};
 use crate::{outputs, places, steps, units};
 
 /// Names of Dockerfiles in a context, in the order in which they are looked for.
@@ -26,7 +30,7 @@ pub fn command(args: BuildArgs, config: &Config) -> Result<u8, Failure> {
     warn_of_ignored(&args.source, args.memory.is_some().then_some("--memory"));
     let interrupt = Interrupt::listen()?;
     let mut display = Display::new(args.source.progress, args.quiet, &interrupt);
-    let prepared = Prepared::new(&args.path, &args.source, config)?;
+    let prepared = Prepared::new(&args.path, &args.source, config, interrupt.cancel(), display.transfers())?;
     let last = match (args.check, args.emit.iter().max()) {
         (true, _) => Stage::Graph,
         (false, Some(last)) => *last,
@@ -112,7 +116,9 @@ pub fn failed(display: &mut Display<'_>, interrupt: &Interrupt, sources: &Source
         return interrupted;
     }
     report::diagnostics(sources, found);
-    Failure { status: FAILED, message: format!("the build failed: {}", counted(found)) }
+    let is_network = |d: &Diagnostic| RegistryError::NAMES.contains(&d.name);
+    let is_all_network = found.iter().any(Diagnostic::is_error) && found.iter().filter(|d| d.is_error()).all(is_network);
+    Failure { status: if is_all_network { NETWORK } else { FAILED }, message: format!("the build failed: {}", counted(found)) }
 }
 
 /// An image on disk.
@@ -184,7 +190,7 @@ pub struct Prepared {
 
 impl Prepared {
     /// Turns flags into a request.
-    pub fn new(path: &Path, source: &Source, config: &Config) -> Result<Prepared, Failure> {
+    pub fn new(path: &Path, source: &Source, config: &Config, cancel: Cancel, transfers: &Transfers) -> Result<Prepared, Failure> {
         let text = path.to_string_lossy();
         if ["https://", "http://", "git://", "ssh://", "git@"].iter().any(|scheme| text.starts_with(scheme)) {
             return Err(Failure::new(format!("`{text}`: remote contexts are not supported yet; fetch it and give its directory")));
@@ -221,6 +227,7 @@ impl Prepared {
             labels: source.labels.iter().map(|l| label(l)).collect::<Result<_, _>>()?,
             source_date_epoch: epoch()?,
             run: steps::options(source)?,
+            remote: Some(remote(source, config, cancel, transfers)?),
             ..Options::new(context)
         };
         let cache = places::cache()?;
@@ -240,6 +247,13 @@ impl Prepared {
         };
         Ok(Prepared { request, _empty: empty })
     }
+}
+
+/// Returns what gets things from other machines.
+fn remote(source: &Source, config: &Config, cancel: Cancel, transfers: &Transfers) -> Result<Arc<dyn Remote>, Failure> {
+    let settings = source.network_args.settings(config)?;
+    let settings = Settings { cancel, always_resolve: source.pull, ..settings };
+    Ok(Arc::new(Network::new(network::client(settings, transfers))))
 }
 
 /// Returns the Dockerfile's name for messages, its path if it has one, and its bytes.

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use ukc_config::Config;
 use ukc_diagnostics::SourceMap;
+use ukc_driver::fetch::Cancel;
 use ukc_driver::{Progress, Stage, compile};
 use ukc_runtime_qemu::{Accelerator, Console, Outcome, Stop, run};
 
 use crate::args::{Cli, Command as Sub, DoctorArgs, Format};
 use crate::build::Prepared;
+use crate::network::Transfers;
 use crate::report::{self, FAILED, Failure};
 use crate::{launch, places, probe, table, units};
 
@@ -130,7 +132,7 @@ fn request(place: &Path, dockerfile: &str) -> Result<Prepared, Failure> {
     let Ok(Cli { command: Sub::Build(args) }) = Cli::try_parse_from(["ukc".as_ref(), "build".as_ref(), context.as_os_str()]) else {
         return Err(Failure::new("the probe cannot be built"));
     };
-    let mut prepared = Prepared::new(&context, &args.source, &Config::default())?;
+    let mut prepared = Prepared::new(&context, &args.source, &Config::default(), Cancel::default(), &Transfers::default())?;
     prepared.request.store = place.join("content");
     prepared.request.analysis_cache = None;
     Ok(prepared)

@@ -7,6 +7,8 @@ use std::time::Duration;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
 
+use ukc_driver::fetch::Cancel;
+
 use crate::report::{Failure, INTERRUPTED};
 
 /// How long the build has to notice; what it leaves then is swept by the next build.
@@ -38,6 +40,11 @@ impl Interrupt {
             }
         });
         Ok(Interrupt { flag, handle })
+    }
+
+    /// Returns what long work asks whether a signal came.
+    pub fn cancel(&self) -> Cancel {
+        Cancel::flag(self.flag.clone())
     }
 
     /// Whether a signal came.

@@ -1,7 +1,7 @@
 //! The `ukc` binary: flags, terminal output, exit status; no logic of its own.
 //!
-//! Results go to standard output, progress and messages to standard error. Exit status: 0 done, 1 the build or command failed, 2 usage, 130 interrupted;
-//! `ukc run` passes the program's, and has 125 for its own failures.
+//! Results go to standard output, progress and messages to standard error. Exit status: 0 done, 1 the build or command failed, 2 usage, 4 a
+//! registry or the network failed, 130 interrupted; `ukc run` passes the program's, and has 125 for its own failures.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -13,6 +13,7 @@ mod image_commands;
 mod interrupt;
 mod launch;
 mod machine_commands;
+mod network;
 mod outputs;
 mod places;
 mod probe;

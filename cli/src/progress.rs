@@ -3,12 +3,13 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use ukc_driver::Progress;
 use ukc_driver::sandbox::RunEvent;
 
 use crate::args::ProgressMode;
 use crate::interrupt::Interrupt;
+use crate::network::Transfers;
 use crate::units;
 
 /// Plain lines mention a step's time from here on.
@@ -26,6 +27,7 @@ pub struct Display<'a> {
     partial: Vec<u8>,
     is_cached: bool,
     interrupt: &'a Interrupt,
+    transfers: Transfers,
 }
 
 enum Kind {
@@ -46,21 +48,36 @@ impl<'a> Display<'a> {
         let mode = if is_quiet { ProgressMode::Quiet } else { mode.unwrap_or_else(from_environment) };
         let is_terminal =
             std::io::stderr().is_terminal() && std::env::var_os("CI").is_none() && std::env::var("TERM").as_deref() != Ok("dumb");
+        let transfers = Transfers::default();
         let kind = match mode {
             ProgressMode::Quiet => Kind::Quiet,
             ProgressMode::Plain => Kind::Plain,
             ProgressMode::Auto if !is_terminal => Kind::Plain,
             ProgressMode::Auto | ProgressMode::Tty => {
                 let bar = ProgressBar::new_spinner();
-                if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}") {
-                    bar.set_style(style);
+                if let Ok(style) = ProgressStyle::with_template("{spinner} {wide_msg} {transfers} {elapsed}") {
+                    let transfers = transfers.clone();
+                    let show = move |_: &ProgressState, out: &mut dyn std::fmt::Write| {
+                        let _ = out.write_str(&transfers.summary());
+                    };
+                    bar.set_style(style.with_key("transfers", show));
                 }
                 bar.enable_steady_tick(Duration::from_millis(100));
                 Kind::Bar(bar)
             }
         };
+        match &kind {
+            Kind::Quiet => {}
+            Kind::Plain => transfers.show_lines(),
+            Kind::Bar(bar) => transfers.show_above(bar),
+        }
         let now = Instant::now();
-        Display { kind, current: None, started: now, partial: vec![], is_cached: false, interrupt }
+        Display { kind, current: None, started: now, partial: vec![], is_cached: false, interrupt, transfers }
+    }
+
+    /// Returns what shows blobs on their way.
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// Ends the step that runs. Returns how long everything took.

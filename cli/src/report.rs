@@ -8,6 +8,8 @@ use ukc_diagnostics::{Diagnostic, SourceMap, render};
 pub const FAILED: u8 = 1;
 /// The command line makes no sense.
 pub const USAGE: u8 = 2;
+/// A registry or the network is to blame.
+pub const NETWORK: u8 = 4;
 /// A signal ended the command.
 pub const INTERRUPTED: u8 = 130;
 /// `ukc run` itself failed, not the program (docker run's convention).
@@ -58,6 +60,11 @@ pub fn warning(message: &str) {
 /// Prints a remark.
 pub fn note(message: &str) {
     line("ukc", message);
+}
+
+/// Prints a line of the progress as it is.
+pub fn line_of_progress(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn line(head: &str, message: &str) {

@@ -75,7 +75,7 @@ fn image(args: &RunArgs, config: &Config) -> Result<(Image, PathBuf), Failure> {
 fn build(args: &RunArgs, path: &Path, config: &Config) -> Result<(Image, PathBuf), Failure> {
     let interrupt = Interrupt::listen()?;
     let mut display = Display::new(args.source.progress, args.quiet, &interrupt);
-    let mut prepared = Prepared::new(path, &args.source, config)?;
+    let mut prepared = Prepared::new(path, &args.source, config, interrupt.cancel(), display.transfers())?;
     if args.trace {
         prepared.request.extra_modules.push(TRACE_MODULE.to_owned());
     }

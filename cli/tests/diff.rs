@@ -23,7 +23,9 @@ fn two_images_are_compared_down_to_their_files() {
     place.file("context/Dockerfile", &(DOCKERFILE.to_owned() + "COPY --chmod=4755 app /data/locked\nEXPOSE 80\n"));
     place.ukc(&["build", "-q", "-o", "out", "context"]).status(0);
     let text = place.ukc(&["diff", "app:1", "out"]).status(0).out;
-    for line in ["  + /data/new", "  - /data/gone", "  ~ /data/edited (content)", "  ~ /data/locked (content, mode 644 → 4755)", "  + 80/tcp"] {
+    for line in
+        ["  + /data/new", "  - /data/gone", "  ~ /data/edited (content)", "  ~ /data/locked (content, mode 644 → 4755)", "  + 80/tcp"]
+    {
         assert!(text.lines().any(|l| l == line), "`{line}` is not in\n{text}");
     }
     assert!(!text.contains("kept"), "{text}");

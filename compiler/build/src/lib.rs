@@ -11,8 +11,8 @@
 //! The result depends on nothing but its inputs: files of a build context keep their modification times (the only thing of the host's that shows),
 //! directories that the build itself creates are dated at the epoch, and with `SOURCE_DATE_EPOCH` no time lies after it.
 //!
-//! What is absent: remote sources are refused with a diagnostic. `build` starts no process: the caller passes a [`run::Runner`] for that. It does not
-//! know what the files are; that is `analyze`'s.
+//! What is absent: `build` starts no process and opens no connection: the caller passes a [`run::Runner`] and a [`Remote`] for that. It does not know
+//! what the files are; that is `analyze`'s.
 #![forbid(unsafe_code)]
 
 mod context;
@@ -23,6 +23,7 @@ mod ignore;
 mod lower;
 mod options;
 mod pattern;
+mod remote;
 pub mod run;
 
 use ukc_diagnostics::{Diagnostic, SourceMap, Span};
@@ -35,6 +36,7 @@ pub use graph::{Graph, Key, Op, RunOp, Step, StepId};
 pub use ignore::{BadPattern, Matcher};
 pub use lower::{Lowered, lower};
 pub use options::{ContextSource, NamedContext, Options};
+pub use remote::{Remote, RemoteHandle};
 
 /// What a build yields.
 #[derive(Debug, Clone)]

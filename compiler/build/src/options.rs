@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 
-use ukc_oci::{LayoutRef, Platform};
+use ukc_oci::{LayoutRef, Platform, Reference};
 
+use crate::remote::RemoteHandle;
 use crate::run::RunOptions;
 
 /// Inputs of a build besides the Dockerfile's text.
@@ -27,6 +28,8 @@ pub struct Options {
     pub platform: Platform,
     /// How RUN is executed.
     pub run: RunOptions,
+    /// What gets things from other machines; without it they are refused.
+    pub remote: RemoteHandle,
 }
 
 impl Options {
@@ -42,6 +45,7 @@ impl Options {
             source_date_epoch: None,
             platform: Platform::linux_amd64(),
             run: RunOptions::default(),
+            remote: None,
         }
     }
 
@@ -70,21 +74,23 @@ pub enum ContextSource {
     Dir(PathBuf),
     /// An image in an OCI layout.
     Layout(LayoutRef),
+    /// An image in a registry.
+    Image(Reference),
 }
 
 impl NamedContext {
-    /// Parses `NAME=DIR` and `NAME=oci-layout://DIR[:TAG][@DIGEST]`.
+    /// Parses `NAME=DIR`, `NAME=oci-layout://DIR[:TAG][@DIGEST]` and `NAME=docker-image://REFERENCE`.
     ///
     /// # Errors
     /// A sentence, lower case.
     pub fn parse(text: &str) -> Result<NamedContext, String> {
-        let (name, source) = text
-            .split_once('=')
-            .filter(|(n, s)| !n.is_empty() && !s.is_empty())
-            .ok_or_else(|| format!("`{text}` should have the form NAME=DIR or NAME=oci-layout://DIR[:TAG][@DIGEST]"))?;
+        let (name, source) = text.split_once('=').filter(|(n, s)| !n.is_empty() && !s.is_empty()).ok_or_else(|| {
+            format!("`{text}` should have the form NAME=DIR, NAME=oci-layout://DIR[:TAG][@DIGEST] or NAME=docker-image://IMAGE")
+        })?;
         let source = match source.split_once("://").map_or((source.split_once(':').map(|s| s.0), source), |(s, rest)| (Some(s), rest)) {
             (Some("oci-layout"), rest) => ContextSource::Layout(LayoutRef::parse(rest)?),
-            (Some(scheme @ ("docker-image" | "http" | "https" | "git" | "ssh" | "target")), _) => {
+            (Some("docker-image"), rest) => ContextSource::Image(rest.trim_start_matches("//").parse()?),
+            (Some(scheme @ ("http" | "https" | "git" | "ssh" | "target")), _) => {
                 return Err(format!("contexts of the kind `{scheme}:` are not supported yet; give a directory or `oci-layout://DIR`"));
             }
             _ => ContextSource::Dir(source.into()),
@@ -119,10 +125,11 @@ mod tests {
             ("a=odd:name/x", "a", ContextSource::Dir("odd:name/x".into())),
             ("debian:12=oci-layout:///b/d:12", "debian:12", layout("/b/d", Some("12"))),
             ("a=oci-layout://rel", "a", layout("rel", None)),
+            ("a=docker-image://alpine", "a", ContextSource::Image("docker.io/library/alpine:latest".parse().unwrap())),
         ] {
             assert_eq!(NamedContext::parse(text), Ok(NamedContext { name: name.into(), source }), "{text}");
         }
-        for bad in ["", "a", "=x", "a=", "a=docker-image://alpine", "a=https://x/y.git", "a=target:b", "a=oci-layout://"] {
+        for bad in ["", "a", "=x", "a=", "a=docker-image://Alpine", "a=https://x/y.git", "a=target:b", "a=oci-layout://"] {
             assert!(NamedContext::parse(bad).is_err(), "{bad}");
         }
     }

@@ -14,6 +14,7 @@
 
 mod assemble;
 mod document;
+mod network;
 mod notes;
 pub mod output;
 mod record;
@@ -31,10 +32,11 @@ use ukc_policy::Policy;
 use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
+pub use network::Network;
 pub use record::{signal_number, stop_signal_number};
 pub use stage::Stage;
 pub use text::config_text;
-pub use {ukc_build as build, ukc_image_json as image_json, ukc_sandbox as sandbox};
+pub use {ukc_build as build, ukc_fetch as fetch, ukc_image_json as image_json, ukc_oci as oci, ukc_sandbox as sandbox};
 
 /// What to compile.
 #[derive(Debug, Clone)]

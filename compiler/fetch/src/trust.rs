@@ -64,9 +64,9 @@ fn read(path: &Path) -> Result<Vec<Certificate<'static>>, String> {
     let pem = std::fs::read(path).map_err(|e| format!("cannot read the certificates `{shown}`: {e}"))?;
     let mut out = vec![];
     for item in parse_pem(&pem) {
-        match item.map_err(|e| format!("the certificates `{shown}` are broken: {e}"))? {
-            PemItem::Certificate(certificate) => out.push(certificate),
-            _ => {}
+        let item = item.map_err(|e| format!("the certificates `{shown}` are broken: {e}"))?;
+        if let PemItem::Certificate(certificate) = item {
+            out.push(certificate);
         }
     }
     if out.is_empty() { Err(format!("the file `{shown}` has no certificate")) } else { Ok(out) }

@@ -43,7 +43,7 @@ pub enum OciError {
     /// A blob's bytes have another digest than its name.
     WrongDigest { place: Place, role: &'static str, expected: Digest, found: Digest },
     /// A layer uncompresses to something else than the configuration's `diff_ids` say.
-    WrongDiffId { place: Place, layer: Digest, expected: Digest, found: Digest },
+    WrongDiffId { place: Place, layer: Box<Digest>, expected: Digest, found: Digest },
     /// A document cannot be understood.
     Malformed { place: Place, what: String, why: String },
     /// The tag or digest asked for is not there.
@@ -97,14 +97,20 @@ impl OciError {
             | OciError::WrongDiffId { place, .. } => match place {
                 Place::Layout(_) => "the layout is damaged or incomplete: make or copy it again".into(),
                 Place::Archive(_) => "the archive is damaged or incomplete: make or copy it again".into(),
-                Place::Registry(_) => "what the registry sent is damaged, or something on the way changed it; nothing of it was kept".into(),
+                Place::Registry(_) => {
+                    "what the registry sent is damaged, or something on the way changed it; nothing of it was kept".into()
+                }
             },
             OciError::Registry(error) => return error.help(),
             OciError::NotALayout { .. } => "an OCI layout is a directory with `oci-layout`, `index.json` and `blobs/`; \
                  `skopeo copy docker://IMAGE oci:DIR:TAG` makes one"
                 .into(),
             OciError::NoSuchImage { place, available, .. } | OciError::Ambiguous { place, available } if !available.is_empty() => {
-                let form = if matches!(place, Place::Archive(_)) { "FILE:TAG` behind `docker-archive:` or `oci-archive:" } else { "oci-layout://DIR:TAG" };
+                let form = if matches!(place, Place::Archive(_)) {
+                    "FILE:TAG` behind `docker-archive:` or `oci-archive:"
+                } else {
+                    "oci-layout://DIR:TAG"
+                };
                 format!("it has {}: write `{form}`", list(available))
             }
             OciError::NoPlatform { available, .. } if !available.is_empty() => format!("it has {}", list(available)),

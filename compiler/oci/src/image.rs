@@ -117,7 +117,7 @@ fn fetch(layout: &Layout<'_>, path: &Path, digest: Digest, diff_id: Digest, stor
             return Err(OciError::WrongDigest { place: layout.place(), role: "layer", expected: digest, found: facts.compressed });
         }
         if facts.plain != diff_id {
-            return Err(OciError::WrongDiffId { place: layout.place(), layer: digest, expected: diff_id, found: facts.plain });
+            return Err(OciError::WrongDiffId { place: layout.place(), layer: Box::new(digest), expected: diff_id, found: facts.plain });
         }
         Ok(())
     })

@@ -71,7 +71,7 @@ impl Layout<'_> {
     /// Checks existence and length of a blob and returns its path.
     pub fn check_size(&self, descriptor: &Descriptor, digest: &Digest, role: &'static str) -> Result<PathBuf, OciError> {
         let path = self.blob_path(digest);
-                match fs::metadata(&path) {
+        match fs::metadata(&path) {
             Ok(meta) if meta.len() != descriptor.size => {
                 Err(OciError::WrongSize { place: self.place(), digest: *digest, role, expected: descriptor.size, found: meta.len() })
             }

@@ -78,11 +78,7 @@ pub(crate) fn choose(documents: &impl Documents, roots: &[&Descriptor], platform
     let Search { mut available, best, .. } = search;
     available.sort();
     available.dedup();
-    best.map(|(_, chosen)| chosen).ok_or_else(|| OciError::NoPlatform {
-        place: documents.place(),
-        wanted: platform.to_string(),
-        available,
-    })
+    best.map(|(_, chosen)| chosen).ok_or_else(|| OciError::NoPlatform { place: documents.place(), wanted: platform.to_string(), available })
 }
 
 struct Search<'a, D> {
@@ -134,9 +130,9 @@ impl<D: Documents> Search<'_, D> {
                 let manifest = Manifest { config, layers, ..Manifest::new(&entry.media_type) };
                 self.manifest(entry.platform.as_ref(), digest, manifest)
             }
-            _ if either.schema_version == Some(1) => {
-                Err(self.documents.malformed(what(), "it has the form of Docker before 2016 (schema 1), which is not supported; push the image again"))
-            }
+            _ if either.schema_version == Some(1) => Err(self
+                .documents
+                .malformed(what(), "it has the form of Docker before 2016 (schema 1), which is not supported; push the image again")),
             _ => Err(self.documents.malformed(what(), "it has neither `manifests` nor `config` and `layers`")),
         }
     }

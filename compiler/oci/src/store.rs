@@ -40,7 +40,9 @@ impl Store {
     pub fn open(root: impl Into<PathBuf>) -> Result<Store, OciError> {
         let root = root.into();
         let store = Store { root };
-        for dir in [store.blobs(), store.root.join("uncompressed/sha256"), store.root.join("sparse"), store.root.join("refs"), store.partial_dir()] {
+        for dir in
+            [store.blobs(), store.root.join("uncompressed/sha256"), store.root.join("sparse"), store.root.join("refs"), store.partial_dir()]
+        {
             fs::create_dir_all(&dir).map_err(|error| OciError::Write { path: dir.clone(), error })?;
             sweep(&dir);
         }
@@ -244,10 +246,9 @@ mod tests {
         let mut writer = store.writer().unwrap();
         writer.write_all(b"half").unwrap();
         drop(writer);
-        let refused = store
-            .writer()
-            .unwrap()
-            .commit_if(|found| Err(OciError::WrongDigest { place: crate::Place::Layout("x".into()), role: "layer", expected: digest, found }));
+        let refused = store.writer().unwrap().commit_if(|found| {
+            Err(OciError::WrongDigest { place: crate::Place::Layout("x".into()), role: "layer", expected: digest, found })
+        });
         assert!(refused.is_err());
         assert_eq!(names(&store), [digest.hex()]);
         store.set_uncompressed(&Digest::of(b"packed"), &digest).unwrap();

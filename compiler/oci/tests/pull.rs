@@ -30,7 +30,11 @@ fn by_tag_and_by_digest_and_then_without_the_registry() {
     assert_eq!(image.config.env_var("WHICH"), Some("one"));
     assert!(image.layers.iter().all(|l| l.tar.is_file()) && image.is_complete());
     let events = bench.events.lock().unwrap().clone();
-    assert!(events.contains(&Event::Receiving { digest: image.layers[0].digest, done: image.layers[0].len_bytes, total: image.layers[0].len_bytes }));
+    assert!(events.contains(&Event::Receiving {
+        digest: image.layers[0].digest,
+        done: image.layers[0].len_bytes,
+        total: image.layers[0].len_bytes
+    }));
     assert_eq!(fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
 
     let by_digest = format!("{host}/team/app@{}", image.manifest_digest);
@@ -80,7 +84,10 @@ fn what_is_wrong_is_said_with_what_to_do() {
     }
     let platform = Platform::parse("linux/arm64").unwrap();
     let text = error(client.resolve(&reference(&format!("{host}/app:one")), &platform, &store));
-    assert!(text.starts_with(&format!("no-such-platform: the repository `{host}/app` has no image for linux/arm64 (it has `linux/amd64`)")), "{text}");
+    assert!(
+        text.starts_with(&format!("no-such-platform: the repository `{host}/app` has no image for linux/arm64 (it has `linux/amd64`)")),
+        "{text}"
+    );
     registry.stop();
     let text = error(pull(&client, &format!("{host}/other"), &store));
     assert!(text.starts_with("registry-unreachable: cannot reach 127.0.0.1") && text.contains("nothing listens there"), "{text}");
@@ -139,11 +146,15 @@ fn private_authorities() {
         fs::create_dir_all(&own).unwrap();
         fs::copy(authority.join("ca.crt"), own.join("ca.crt")).unwrap();
         let bench_of = Bench::new();
-        pull(&bench.client(|s| s.certificate_dirs = vec![bench.path("certs.d")]), &name, &bench_of.store()).map_err(|e| format!("{}: {e} ({:?})", e.name(), e.help()))
+        pull(&bench.client(|s| s.certificate_dirs = vec![bench.path("certs.d")]), &name, &bench_of.store())
+            .map_err(|e| format!("{}: {e} ({:?})", e.name(), e.help()))
     };
     assert_eq!(with(&given).unwrap().layers.len(), 1);
     let text = with(&other).err().unwrap();
-    assert!(text.starts_with("registry-unreachable: ") && text.contains("no safe connection") && text.contains("/etc/docker/certs.d/"), "{text}");
+    assert!(
+        text.starts_with("registry-unreachable: ") && text.contains("no safe connection") && text.contains("/etc/docker/certs.d/"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -162,8 +173,13 @@ fn a_bad_line_is_no_reason_to_fail() {
     let store = bench.store();
     let image = pull(&bench.client(|s| s.retries.attempts = 6), &format!("{}/app:1", line.host()), &store).unwrap();
     assert_eq!(files(&image, &store)[0].1, noise(0, 2_000_000));
-    let ranges: Vec<_> = line.seen().into_iter().filter(|s| s.path.contains(&image.layers[0].digest.to_string())).map(|s| s.range).collect();
-    assert_eq!(ranges[..4], [None, None, Some("bytes=100000-".into()), Some("bytes=300000-".into())], "it went on where it was cut: {ranges:?}");
+    let ranges: Vec<_> =
+        line.seen().into_iter().filter(|s| s.path.contains(&image.layers[0].digest.to_string())).map(|s| s.range).collect();
+    assert_eq!(
+        ranges[..4],
+        [None, None, Some("bytes=100000-".into()), Some("bytes=300000-".into())],
+        "it went on where it was cut: {ranges:?}"
+    );
 }
 
 #[test]
@@ -211,7 +227,11 @@ fn mirrors_come_first_and_the_registry_last() {
     upload(&layout, "1", &format!("{}/proxy/app:1", mirror.host()));
     let origin = Faults::before(&registry.host(), |_, _, _| Fault::None);
     let broken = Faults::before(&mirror.host(), |_, _, _| Fault::Status(502, ""));
-    let good = Faults::before(&mirror.host(), |_, path, _| if path.contains("/blobs/") && path.contains("nothing") { Fault::HangUp } else { Fault::None });
+    let good =
+        Faults::before(
+            &mirror.host(),
+            |_, path, _| if path.contains("/blobs/") && path.contains("nothing") { Fault::HangUp } else { Fault::None },
+        );
     let mirrors = |list: &[String]| [(origin.host(), list.to_vec())].into();
     let name = format!("{}/app:1", origin.host());
 
@@ -234,7 +254,8 @@ fn an_interrupted_pull_goes_on_where_it_was() {
     let registry = Registry::start();
     upload(&bench.layout("a", "1", &[3_000_000]), "1", &format!("{}/app:1", registry.host()));
     let store = bench.store();
-    let line = Faults::before(&registry.host(), |_, path, _| if path.contains("/blobs/") { Fault::CutAnswer(1_000_000) } else { Fault::None });
+    let line =
+        Faults::before(&registry.host(), |_, path, _| if path.contains("/blobs/") { Fault::CutAnswer(1_000_000) } else { Fault::None });
     let name = format!("{}/app:1", line.host());
     let start = Instant::now();
     // The line is cut once, and then the user gives up.
@@ -250,7 +271,8 @@ fn an_interrupted_pull_goes_on_where_it_was() {
     bench.events.lock().unwrap().clear();
     let image = pull(&bench.client(|_| {}), &name, &store).unwrap();
     assert_eq!(files(&image, &store)[0].1, noise(0, 3_000_000));
-    let ranges: Vec<_> = line.seen().into_iter().filter(|s| s.path.contains(&image.layers[0].digest.to_string())).map(|s| s.range).collect();
+    let ranges: Vec<_> =
+        line.seen().into_iter().filter(|s| s.path.contains(&image.layers[0].digest.to_string())).map(|s| s.range).collect();
     assert!(ranges[1].as_deref() == Some("bytes=1000000-"), "{ranges:?}");
 }
 

@@ -92,7 +92,10 @@ fn serve(mut client: TcpStream, target: &str, plan: &Plan, log: &Mutex<Vec<Seen>
     let mut words = head.split(' ');
     let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let header = |name: &str| {
-        head.lines().filter_map(|l| l.split_once(": ")).find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim().to_owned())
+        head.lines()
+            .filter_map(|l| l.split_once(": "))
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.trim().to_owned())
     };
     let fault = {
         let mut log = log.lock().expect("no panic");

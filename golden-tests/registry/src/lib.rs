@@ -5,6 +5,7 @@
 //! - [`Faults`]: stands before a registry; a function decides for each request what goes wrong.
 //!
 //! A program that is missing makes the test fail with a sentence: a test that passes because it did nothing is worse than none.
+#![forbid(unsafe_code)]
 
 mod faults;
 mod server;

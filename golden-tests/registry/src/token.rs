@@ -28,7 +28,8 @@ impl TokenServer {
         let port = listener.local_addr().expect("its address").port();
         let pem = fs::read_to_string(certificate).expect("the certificate");
         let certificate = pem.lines().filter(|l| !l.starts_with("-----")).collect();
-        let signer = Signer { key: key.to_owned(), certificate, login: format!("Basic {}", base64(format!("{user}:{password}").as_bytes())) };
+        let signer =
+            Signer { key: key.to_owned(), certificate, login: format!("Basic {}", base64(format!("{user}:{password}").as_bytes())) };
         let seen = Arc::new(Mutex::new(vec![]));
         let log = seen.clone();
         // The thread ends with the process of the tests.
@@ -61,11 +62,18 @@ fn serve(mut stream: TcpStream, signer: &Signer, seen: &Mutex<Vec<String>>) -> s
         ("401 Unauthorized", r#"{"details":"incorrect username or password"}"#.to_owned())
     } else {
         let query = url.split_once('?').map_or("", |(_, q)| q);
-        let scopes: Vec<String> =
-            query.split('&').filter_map(|pair| pair.strip_prefix("scope=")).map(|s| s.replace("%3A", ":").replace("%2C", ",").replace("%2F", "/")).collect();
+        let scopes: Vec<String> = query
+            .split('&')
+            .filter_map(|pair| pair.strip_prefix("scope="))
+            .map(|s| s.replace("%3A", ":").replace("%2C", ",").replace("%2F", "/"))
+            .collect();
         ("200 OK", format!(r#"{{"token":"{}","expires_in":300}}"#, signer.token(&scopes, is_known)))
     };
-    write!(stream, "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
+    write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 impl Signer {
@@ -76,8 +84,7 @@ impl Signer {
             .filter_map(|scope| {
                 let mut parts = scope.splitn(3, ':');
                 let (kind, name, actions) = (parts.next()?, parts.next()?, parts.next()?);
-                let allowed: Vec<String> =
-                    actions.split(',').filter(|a| *a == "pull" || is_known).map(|a| format!("\"{a}\"")).collect();
+                let allowed: Vec<String> = actions.split(',').filter(|a| *a == "pull" || is_known).map(|a| format!("\"{a}\"")).collect();
                 Some(format!(r#"{{"type":"{kind}","name":"{name}","actions":[{}]}}"#, allowed.join(",")))
             })
             .collect();

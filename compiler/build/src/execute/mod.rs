@@ -171,8 +171,12 @@ impl Run<'_> {
                 Ok(Made { is_broken: true, ..Made::whole(tree) })
             }
             Op::Image { image, origin, .. } => {
-                let tree = image.tree(Some(*origin), self.store).map_err(|e| vec![image_problem(&e, span)]);
-                tree.map(Made::whole)
+                let complete = match &self.options.remote {
+                    Some(remote) if !image.is_complete() => remote.layers(image, self.store),
+                    _ => Ok(()),
+                };
+                let tree = complete.and_then(|()| image.tree(Some(*origin), self.store));
+                tree.map(Made::whole).map_err(|e| vec![image_problem(&e, span)])
             }
             Op::Context { named, origin, .. } => self.context(id, *named, *origin, span).map(|c| Made {
                 tree: Rc::new(c.tree.clone()),
@@ -207,7 +211,7 @@ impl Run<'_> {
         let scanned = match named.map(|n| &self.options.named_contexts[n].source) {
             None => Context::open(&self.options.context, self.options.dockerfile.as_deref(), self.sources),
             Some(ContextSource::Dir(dir)) => Context::open(dir, None, self.sources),
-            Some(ContextSource::Layout(_)) => unreachable!("layouts are images"),
+            Some(ContextSource::Layout(_) | ContextSource::Image(_)) => unreachable!("these are images"),
         };
         let context = scanned.map_err(|mut problems| {
             // What is wrong with the directory itself is shown where it is asked for.

@@ -1,13 +1,16 @@
 //! What a FROM or `--from` names: an earlier stage, a named context, an image.
 
 use ukc_diagnostics::{Diagnostic, Span, suggest};
-use ukc_oci::{Image, OciError, Platform};
+use ukc_oci::{Image, OciError, Platform, Reference};
 use ukc_rootfs::ImageConfig;
 
 use super::scope::{Scope, expand_global};
 use super::{Lower, StageState};
 use crate::graph::{Op, StepId};
 use crate::options::{ContextSource, NamedContext};
+
+/// A step, and the configuration and history that it brings if it is an image.
+pub(super) type BaseStep = (StepId, Option<ImageConfig>, Vec<ukc_oci::History>);
 
 /// What `--from` stands for.
 pub(super) struct Source {
@@ -95,60 +98,82 @@ impl Lower<'_> {
         }
         match self.named_context(&name) {
             Some(context) => self.start_from_context(context, &platform, span).unwrap_or_else(|d| broken(self, Some(d))),
-            None => {
-                let diagnostic = self.remote_image(&name, index, span);
-                broken(self, Some(diagnostic))
-            }
+            None => match self.remote_image(&name, &platform, index, span) {
+                Ok((step, config, history)) => self.start_from(step, config, history),
+                Err(diagnostic) => broken(self, Some(diagnostic)),
+            },
         }
     }
 
-    fn remote_image(&self, name: &str, before: usize, span: Span) -> Diagnostic {
-        let diagnostic =
-            Diagnostic::error("remote-image", format!("the image `{name}` cannot be pulled: registries are not supported yet"))
-                .at(span, "");
+    /// Returns the step of an image in a registry; the same image twice is one step.
+    fn remote_image(&mut self, name: &str, platform: &Platform, before: usize, span: Span) -> Result<BaseStep, Diagnostic> {
+        let key = format!("image {name} {platform}");
+        if let Some(known) = self.shared.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = match (&self.options.remote, name.parse::<Reference>()) {
+            (_, Err(why)) => Err(Diagnostic::error("invalid-reference", why).at(span, "")),
+            (None, _) => Err(Diagnostic::error("remote-image", format!("the image `{name}` cannot be pulled: this build has no network"))
+                .at(span, "")
+                .help(format!("give it with `--build-context {name}=oci-layout://DIR`"))),
+            (Some(remote), Ok(reference)) => remote.image(&reference, platform, self.store).map_err(|error| image_problem(&error, span)),
+        };
+        let image = found.map_err(|diagnostic| self.suggest_stage(diagnostic, name, before))?;
+        let made = self.image_step(name.to_owned(), image, span);
+        self.shared.insert(key, made.clone());
+        Ok(made)
+    }
+
+    /// An image that nobody has may be a stage's name with a mistake in it.
+    fn suggest_stage(&self, mut diagnostic: Diagnostic, name: &str, before: usize) -> Diagnostic {
+        let is_about_the_name = ["remote-image", "invalid-reference", "image-not-found", "access-denied"].contains(&diagnostic.name);
         let stages = self.parsed.stages[..before].iter().filter_map(|s| s.name.as_ref()).map(|n| n.value.as_str());
         let contexts = self.options.named_contexts.iter().map(|c| c.name.as_str());
-        let diagnostic = match suggest::closest(name, stages.chain(contexts)) {
-            Some(close) => diagnostic.help(format!("did you mean `{close}`?")),
-            None => diagnostic,
-        };
-        diagnostic.help(format!("give it with `--build-context {name}=oci-layout://DIR`"))
+        if let Some(close) = suggest::closest(name, stages.chain(contexts)).filter(|_| is_about_the_name) {
+            diagnostic.help.insert(0, format!("did you mean `{close}`?"));
+        }
+        diagnostic
+    }
+
+    fn image_step(&mut self, reference: String, image: Image, span: Span) -> BaseStep {
+        let origin = self.origin(span);
+        let (config, history) = (image.config.clone(), image.history.clone());
+        (self.graph.add(Op::Image { reference, image: Box::new(image), origin }, span), Some(config), history)
     }
 
     /// Returns the state of a stage that starts from a named context.
     fn start_from_context(&mut self, context: usize, platform: &Platform, span: Span) -> Result<StageState, Diagnostic> {
         let (step, config, history) = self.context_step(context, platform, span)?;
+        Ok(self.start_from(step, config, history))
+    }
+
+    fn start_from(&self, step: StepId, config: Option<ImageConfig>, history: Vec<ukc_oci::History>) -> StageState {
         let mut state = self.bare(step);
         if let Some(config) = config {
             state.scope = Scope::of(&config);
             state.config = config;
             state.history = history;
         }
-        Ok(state)
+        state
     }
 
     /// Returns the step of a named context, and its configuration if it is an image.
-    #[allow(clippy::type_complexity)] // the value of `shared`
-    fn context_step(
-        &mut self,
-        index: usize,
-        platform: &Platform,
-        span: Span,
-    ) -> Result<(StepId, Option<ImageConfig>, Vec<ukc_oci::History>), Diagnostic> {
+    fn context_step(&mut self, index: usize, platform: &Platform, span: Span) -> Result<BaseStep, Diagnostic> {
         let NamedContext { name, source } = self.options.named_contexts[index].clone();
         let key = format!("{index} {platform}");
         if let Some(known) = self.shared.get(&key) {
             return Ok(known.clone());
         }
-        let origin = self.origin(span);
         let made = match source {
-            ContextSource::Dir(_) => (self.graph.add(Op::Context { named: Some(index), name, origin }, span), None, vec![]),
+            ContextSource::Dir(_) => {
+                let origin = self.origin(span);
+                (self.graph.add(Op::Context { named: Some(index), name, origin }, span), None, vec![])
+            }
             ContextSource::Layout(reference) => {
                 let image = Image::from_layout(&reference, platform, self.store).map_err(|e| image_problem(&e, span))?;
-                let (config, history) = (image.config.clone(), image.history.clone());
-                let op = Op::Image { reference: name, image: Box::new(image), origin };
-                (self.graph.add(op, span), Some(config), history)
+                self.image_step(name, image, span)
             }
+            ContextSource::Image(reference) => return self.remote_image(&reference.to_string(), platform, 0, span),
         };
         self.shared.insert(key, made.clone());
         Ok(made)
@@ -201,7 +226,10 @@ impl Lower<'_> {
             (Some(_), None) => Diagnostic::error("unknown-stage", format!("there is no stage {reference}"))
                 .at(span, "")
                 .help(format!("stages are numbered from 0, and this one is {current}")),
-            _ => self.remote_image(reference, current, span),
+            _ => match self.remote_image(reference, &self.options.platform.clone(), current, span) {
+                Ok((step, ..)) => return Some(Source { step, text: format!("the image `{reference}`") }),
+                Err(diagnostic) => diagnostic,
+            },
         };
         self.problems.push(diagnostic);
         None

@@ -145,7 +145,7 @@ struct Lower<'a> {
     /// Stages that are lowered.
     stages: BTreeMap<usize, StageState>,
     /// Contexts and images that have a step, by what they are.
-    shared: BTreeMap<String, (StepId, Option<ImageConfig>, Vec<History>)>,
+    shared: BTreeMap<String, base::BaseStep>,
     /// Places where an undefined variable was already reported.
     undefined: BTreeSet<(Span, String)>,
 }

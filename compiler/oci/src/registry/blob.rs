@@ -101,7 +101,8 @@ impl<'a> BlobReader<'a> {
             Some(0) => {}
             // A server without ranges sends all again.
             Some(skip) => {
-                io::copy(&mut (&mut reader).take(skip), &mut io::sink()).map_err(|e| self.place.error(self.what, Cause::Cut(e.to_string())))?;
+                io::copy(&mut (&mut reader).take(skip), &mut io::sink())
+                    .map_err(|e| self.place.error(self.what, Cause::Cut(e.to_string())))?;
             }
             None => return Err(self.place.error(self.what, Cause::Unexpected("it sends other bytes than those asked for".to_owned()))),
         }

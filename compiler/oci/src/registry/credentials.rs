@@ -165,7 +165,8 @@ impl CredentialFiles {
 
     /// Returns a file of others that has credentials for the registry, for the message that they are not ours to remove.
     pub fn other_with(&self, registry: &str) -> Option<&Path> {
-        let has = |path: &&PathBuf| read(path).is_ok_and(|file| file.is_some_and(|f| keys(registry).iter().any(|k| f.auths.contains_key(k))));
+        let has =
+            |path: &&PathBuf| read(path).is_ok_and(|file| file.is_some_and(|f| keys(registry).iter().any(|k| f.auths.contains_key(k))));
         self.others.iter().find(has).map(PathBuf::as_path)
     }
 
@@ -269,7 +270,8 @@ fn ask_helper(helper: &str, servers: &[String]) -> Result<Option<Credential>, St
             Err(why) if is_not_found(&why) => continue,
             Err(why) => return Err(why),
         };
-        let answer: HelperAnswer = serde_json::from_str(&answer).map_err(|e| format!("docker-credential-{helper} answers strangely: {e}"))?;
+        let answer: HelperAnswer =
+            serde_json::from_str(&answer).map_err(|e| format!("docker-credential-{helper} answers strangely: {e}"))?;
         return Ok(Some(match answer.username.as_str() {
             "<token>" => Credential::Identity(answer.secret),
             _ => Credential::Password { user: answer.username, password: answer.secret },

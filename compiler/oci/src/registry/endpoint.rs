@@ -43,6 +43,7 @@ impl Scope {
         Scope { actions: "pull", repository: repository.to_owned(), also_from: None }
     }
 
+    #[allow(dead_code)] // for pushing
     pub fn push(repository: &str) -> Scope {
         Scope { actions: "pull,push", repository: repository.to_owned(), also_from: None }
     }
@@ -64,6 +65,7 @@ pub(crate) struct Call<'a> {
 }
 
 /// What a [`Call`] sends.
+#[allow(dead_code)] // for pushing
 pub(crate) enum CallBody {
     Empty,
     Bytes(Vec<u8>),
@@ -71,7 +73,11 @@ pub(crate) enum CallBody {
 }
 
 impl<'a> Call<'a> {
-    pub fn get(url: &'a str, headers: &'a [(&'static str, String)], empty: &'a mut dyn FnMut() -> Result<CallBody, std::io::Error>) -> Call<'a> {
+    pub fn get(
+        url: &'a str,
+        headers: &'a [(&'static str, String)],
+        empty: &'a mut dyn FnMut() -> Result<CallBody, std::io::Error>,
+    ) -> Call<'a> {
         Call { method: Method::Get, url, headers, body: empty }
     }
 }
@@ -230,7 +236,10 @@ impl Endpoint {
                     Body::Reader(&mut *reader, len_bytes)
                 }
             };
-            let answer = self.http().send(Request { method: call.method, url: &url, headers: &headers, body }).map_err(|e| self.unreachable(what, e))?;
+            let answer = self
+                .http()
+                .send(Request { method: call.method, url: &url, headers: &headers, body })
+                .map_err(|e| self.unreachable(what, e))?;
             let status = answer.status();
             if if fine.is_empty() { answer.is_ok() } else { fine.contains(&status) } {
                 return Ok(answer);
@@ -329,7 +338,8 @@ impl Endpoint {
         credential: Option<&Credential>,
     ) -> Result<Token, Failed<RegistryError>> {
         let failed = |cause, again| Failed { error: self.error(what, cause), again };
-        if !realm.starts_with("https://") && !(realm.starts_with("http://") && self.settings.is_insecure(self.host())) {
+        let may_be_plain = self.settings.is_insecure(self.host());
+        if !realm.starts_with("https://") && (!may_be_plain || !realm.starts_with("http://")) {
             // Anybody on the way could read the password.
             return Err(failed(Cause::Unexpected(format!("it sends credentials to `{realm}`, which is not safe")), Again::No));
         }
@@ -383,7 +393,10 @@ impl Endpoint {
         let token = document.token.or(document.access_token).filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_graphic()));
         let token = token.ok_or_else(|| strange("it sends no token".to_owned()))?;
         let lifetime = document.expires_in.filter(|s| *s > 0).map_or(DEFAULT_LIFETIME, Duration::from_secs);
-        Ok(Token { header: format!("Bearer {token}"), until: Instant::now().checked_add(lifetime.saturating_sub(MARGIN).max(lifetime / 2)) })
+        Ok(Token {
+            header: format!("Bearer {token}"),
+            until: Instant::now().checked_add(lifetime.saturating_sub(MARGIN).max(lifetime / 2)),
+        })
     }
 }
 

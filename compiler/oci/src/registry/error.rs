@@ -39,6 +39,18 @@ pub enum Cause {
 }
 
 impl RegistryError {
+    /// All names of diagnostics that [`RegistryError::name`] gives, except for an interruption.
+    pub const NAMES: [&'static str; 8] = [
+        "image-not-found",
+        "access-denied",
+        "registry-unreachable",
+        "registry-busy",
+        "registry-failed",
+        "registry-misbehaves",
+        "no-credentials",
+        "offline",
+    ];
+
     /// Returns the stable name that a diagnostic about this carries.
     pub fn name(&self) -> &'static str {
         match &self.cause {

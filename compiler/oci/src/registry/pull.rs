@@ -91,13 +91,7 @@ pub(super) fn resolve(client: &Registries, reference: &Reference, platform: &Pla
 }
 
 /// Fetches what a name stands for: an index or a manifest.
-fn root(
-    place: &Arc<Endpoint>,
-    reference: &Reference,
-    what: &str,
-    remembered: Option<&Digest>,
-    store: &Store,
-) -> Result<Vec<u8>, OciError> {
+fn root(place: &Arc<Endpoint>, reference: &Reference, what: &str, remembered: Option<&Digest>, store: &Store) -> Result<Vec<u8>, OciError> {
     let repository = place.repository(reference.repository());
     let scope = Scope::pull(&repository);
     let url = format!("/v2/{repository}/manifests/{}", reference.version());
@@ -219,9 +213,8 @@ fn layer_of(client: &Registries, reference: &Reference, layer: &Layer, store: &S
         let attempt = || {
             let observe = |done| (client.observer)(Event::Receiving { digest: layer.digest, done, total: layer.len_bytes });
             let Some(mut reader) = BlobReader::new(place, reference, layer, store, &what, &observe)? else { return Ok(()) };
-            let read_error = |e: std::io::Error| {
-                e.downcast::<OciError>().unwrap_or_else(|e| place.error(&what, Cause::Cut(e.to_string())).into())
-            };
+            let read_error =
+                |e: std::io::Error| e.downcast::<OciError>().unwrap_or_else(|e| place.error(&what, Cause::Cut(e.to_string())).into());
             let done = unpack_from(store, &mut reader, layer.len_bytes, &what, &read_error, |facts| {
                 if facts.compressed != layer.digest {
                     let (expected, found) = (layer.digest, facts.compressed);
@@ -229,7 +222,7 @@ fn layer_of(client: &Registries, reference: &Reference, layer: &Layer, store: &S
                 }
                 if facts.plain != layer.diff_id {
                     let (expected, found) = (layer.diff_id, facts.plain);
-                    return Err(OciError::WrongDiffId { place: place_name.clone(), layer: layer.digest, expected, found });
+                    return Err(OciError::WrongDiffId { place: place_name.clone(), layer: Box::new(layer.digest), expected, found });
                 }
                 Ok(())
             });

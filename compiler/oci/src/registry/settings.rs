@@ -20,8 +20,8 @@ pub struct Settings {
     pub insecure: Vec<String>,
     /// Directories with a folder for each registry, in it `*.crt` of authorities and `NAME.cert` with `NAME.key`.
     pub certificate_dirs: Vec<PathBuf>,
-    /// Further authorities for all.
-    pub authorities: Vec<PathBuf>,
+    /// Further authorities of single registries, by their names.
+    pub authorities: BTreeMap<String, Vec<PathBuf>>,
     /// Users and passwords.
     pub credentials: CredentialFiles,
     /// See [`Retries`].
@@ -73,11 +73,12 @@ impl Settings {
             names.sort();
             let is = |path: &Path, extension: &str| path.extension().is_some_and(|e| e == extension);
             trust.authorities.extend(names.iter().filter(|p| is(p, "crt")).cloned());
-            let pair = |certificate: &PathBuf| Some((certificate.clone(), Some(certificate.with_extension("key")).filter(|k| k.is_file())?));
+            let pair =
+                |certificate: &PathBuf| Some((certificate.clone(), Some(certificate.with_extension("key")).filter(|k| k.is_file())?));
             trust.identity = trust.identity.or_else(|| names.iter().filter(|p| is(p, "cert")).find_map(pair));
         }
+        trust.authorities.extend(self.authorities.get(host).into_iter().flatten().cloned());
         trust.accept_any = trust.authorities.is_empty() && self.is_insecure(host);
-        trust.authorities.extend(self.authorities.iter().cloned());
         trust
     }
 }
@@ -107,11 +108,14 @@ mod tests {
         for name in ["ca.crt", "client.cert", "client.key", "other.cert", "readme"] {
             std::fs::write(own.join(name), "x").unwrap();
         }
-        let settings = Settings { certificate_dirs: vec![dir.path().to_owned()], insecure: vec!["plain.example".into()], ..Settings::default() };
+        let settings =
+            Settings { certificate_dirs: vec![dir.path().to_owned()], insecure: vec!["plain.example".into()], ..Settings::default() };
         let trust = settings.trust("reg.example:5000");
         assert_eq!(trust.authorities, [own.join("ca.crt")]);
         assert_eq!(trust.identity, Some((own.join("client.cert"), own.join("client.key"))));
         assert_eq!(settings.trust("reg.example").authorities, Vec::<PathBuf>::new());
-        assert!(settings.is_insecure("plain.example:5000") && settings.is_insecure("127.0.0.1:5000") && !settings.is_insecure("reg.example"));
+        assert!(
+            settings.is_insecure("plain.example:5000") && settings.is_insecure("127.0.0.1:5000") && !settings.is_insecure("reg.example")
+        );
     }
 }
