@@ -147,7 +147,9 @@ fn signed(dir: &Path, authority: &Path, authority_key: &Path) -> (PathBuf, PathB
     let openssl = |arguments: &[&str], paths: &[(&str, &Path)]| {
         let mut command = Command::new("openssl");
         command.args(arguments);
-        paths.iter().for_each(|(flag, path)| drop(command.arg(flag).arg(path)));
+        for (flag, path) in paths {
+            command.arg(flag).arg(path);
+        }
         run(&mut command);
     };
     openssl(&["req", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=server"], &[("-keyout", &key), ("-out", &request)]);
