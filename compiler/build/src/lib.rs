@@ -53,6 +53,19 @@ pub struct Built {
     pub diagnostics: Vec<Diagnostic>,
     /// The base image's, then one line per instruction.
     pub history: Vec<History>,
+    /// The tree as layers, when [`Options::keep_layers`] asks for them.
+    pub layers: Option<BuiltLayers>,
+}
+
+/// A tree as layers.
+#[derive(Debug, Clone)]
+pub struct BuiltLayers {
+    /// The image that the lowest layers are from.
+    pub base: Option<ukc_oci::Image>,
+    /// The lowest layer, when that is a directory of this machine.
+    pub whole: Option<Vec<ukc_rootfs::Change>>,
+    /// What each RUN, COPY, ADD and WORKDIR changed, in order; perhaps nothing. Times are as the files have them.
+    pub changes: Vec<Vec<ukc_rootfs::Change>>,
 }
 
 /// Where the Dockerfile sets parts of the configuration; `None` for what is inherited from a base image.

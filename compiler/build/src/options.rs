@@ -30,6 +30,8 @@ pub struct Options {
     pub run: RunOptions,
     /// What gets things from other machines; without it they are refused.
     pub remote: RemoteHandle,
+    /// Whether the result is wanted as layers, too.
+    pub keep_layers: bool,
 }
 
 impl Options {
@@ -46,6 +48,7 @@ impl Options {
             platform: Platform::linux_amd64(),
             run: RunOptions::default(),
             remote: None,
+            keep_layers: false,
         }
     }
 
@@ -53,7 +56,8 @@ impl Options {
         self.build_args.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    pub(crate) fn epoch(&self) -> Option<i64> {
+    /// Returns the time that no file may be later than.
+    pub fn epoch(&self) -> Option<i64> {
         self.source_date_epoch.or_else(|| self.build_arg("SOURCE_DATE_EPOCH")?.parse().ok())
     }
 }

@@ -1,6 +1,7 @@
 //! Graph → trees: executes the steps in order.
 
 mod archive;
+mod export;
 mod layers;
 mod run;
 mod source;
@@ -21,6 +22,7 @@ use crate::lower::{Lowered, image_problem, user_problem};
 use crate::options::ContextSource;
 use crate::run::{Layers, NoRunner, Runner};
 use crate::{Built, Options, pattern};
+use export::Export;
 use wanted::{fill, wanted};
 
 /// Executes a graph and returns the target's tree.
@@ -72,7 +74,10 @@ pub fn execute_with(
         layered: layers::layered(&graph),
         runner,
         is_interrupted: false,
+        export: options.keep_layers.then(|| Export::new(&graph)),
     };
+    // The tree of a directory that the result starts from.
+    let mut lowest = None;
     for (n, step) in graph.steps.iter().enumerate() {
         let id = StepId(n as u32);
         // Lowering makes a step for every reference; one that nothing uses was the base of a broken stage.
@@ -81,7 +86,15 @@ pub fn execute_with(
                 run.problems.push(Diagnostic::error("interrupted", "the build was interrupted"));
                 return Err(run.problems);
             }
+            let base = run.export.as_ref().and_then(|export| export.base(id)).and_then(|base| run.trees.get(&base));
+            let before = base.map(|output| output.tree.clone());
             run.step(id, &step.op, step.span);
+            if let (Some(export), Some(before), Some(after)) = (&mut run.export, before, run.trees.get(&id)) {
+                export.add(id, &before, &after.tree);
+            }
+            if run.export.as_ref().is_some_and(|export| export.starts_from_files(&graph) == Some(id)) {
+                lowest = run.trees.get(&id).map(|output| output.tree.clone());
+            }
         }
     }
     if run.is_interrupted {
@@ -89,6 +102,7 @@ pub fn execute_with(
         return Err(run.problems);
     }
     let result = run.take(graph.result);
+    let layers = run.export.map(|export| export.finish(&graph, lowest.as_deref()));
     let problems = run.problems;
     if problems.iter().any(Diagnostic::is_error) {
         return Err(problems);
@@ -98,7 +112,7 @@ pub fn execute_with(
         clamp(&mut tree, epoch);
     }
     let (config, origins, spans, history) = (graph.config, graph.origins, graph.spans, graph.history);
-    Ok(Built { tree, config, origins, spans, diagnostics: problems, history })
+    Ok(Built { tree, config, origins, spans, diagnostics: problems, history, layers })
 }
 
 /// Moves times after `epoch` to it.
@@ -153,6 +167,8 @@ struct Run<'a> {
     layered: Vec<bool>,
     runner: &'a mut dyn Runner,
     is_interrupted: bool,
+    /// What the outputs need besides the tree.
+    export: Option<Export>,
 }
 
 impl Run<'_> {
