@@ -67,6 +67,11 @@ impl<R: Read> HashingReader<R> {
         (Digest(self.hash.finalize().into()), self.len_bytes)
     }
 
+    /// Returns the reader and the digest of what was read so far.
+    pub fn into_parts(self) -> (R, Digest) {
+        (self.inner, Digest(self.hash.finalize().into()))
+    }
+
     /// Returns how many bytes were read so far.
     pub fn len_bytes(&self) -> u64 {
         self.len_bytes
@@ -79,6 +84,36 @@ impl<R: Read> Read for HashingReader<R> {
         self.hash.update(&buf[..n]);
         self.len_bytes += n as u64;
         Ok(n)
+    }
+}
+
+/// A writer that knows the digest of what went through it.
+pub struct HashingWriter<W> {
+    inner: W,
+    hash: Sha256,
+}
+
+impl<W: io::Write> HashingWriter<W> {
+    /// Wraps a writer.
+    pub fn new(inner: W) -> Self {
+        HashingWriter { inner, hash: Sha256::new() }
+    }
+
+    /// Returns the writer and the digest.
+    pub fn finish(self) -> (W, Digest) {
+        (self.inner, Digest(self.hash.finalize().into()))
+    }
+}
+
+impl<W: io::Write> io::Write for HashingWriter<W> {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        let n = self.inner.write(buf)?;
+        self.hash.update(&buf[..n]);
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 

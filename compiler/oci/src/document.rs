@@ -109,14 +109,20 @@ pub(crate) struct ManifestOrIndex {
     pub layers: Option<Vec<Descriptor>>,
 }
 
+/// An image: a configuration and layers (manifest.md).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Manifest {
+pub struct Manifest {
+    /// 2.
     pub schema_version: u32,
+    /// What it is.
     #[serde(default)]
     pub media_type: String,
+    /// The configuration.
     pub config: Descriptor,
+    /// Lowest first.
     pub layers: Vec<Descriptor>,
+    /// Free-form.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -129,13 +135,18 @@ impl Manifest {
     }
 }
 
+/// A list of manifests (image-index.md).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Index {
+pub struct Index {
+    /// 2.
     pub schema_version: u32,
+    /// What it is.
     #[serde(default)]
     pub media_type: String,
+    /// Manifests, each for a platform, or further indexes.
     pub manifests: Vec<Descriptor>,
+    /// Free-form.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -148,10 +159,24 @@ pub(crate) struct LayoutFile {
 
 /// Annotation that holds the tag of a manifest in a layout (annotations.md).
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-pub(crate) const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-pub(crate) const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+/// What documents and layers are (OCI image-spec, media-types.md; Docker image manifest v2, schema 2).
+pub mod media_type {
+    /// An index.
+    pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+    /// A manifest.
+    pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    /// A configuration.
+    pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+    /// A plain layer; `+gzip` and `+zstd` follow it.
+    pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+    /// Docker's manifest.
+    pub const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+    /// Docker's configuration.
+    pub const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
+    /// Docker's plain layer; `.gzip` follows it.
+    pub const DOCKER_LAYER: &str = "application/vnd.docker.image.rootfs.diff.tar";
+}
+pub(crate) use media_type::{CONFIG, DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, INDEX, LAYER, MANIFEST};
 
 /// How a layer's media type is dealt with: `Ok`, or why not.
 pub(crate) fn check_layer_type(media_type: &str) -> Result<(), &'static str> {

@@ -42,12 +42,14 @@ pub struct Layer {
     pub len_bytes: u64,
     /// What the manifest says the blob is.
     pub media_type: String,
+    /// The blob, where it is a file of a layout.
+    pub blob: Option<PathBuf>,
 }
 
 impl Layer {
     pub(crate) fn new(descriptor: &Descriptor, digest: Digest, diff_id: Digest, store: &Store) -> Layer {
         let (len_bytes, media_type) = (descriptor.size, descriptor.media_type.clone());
-        Layer { digest, diff_id, tar: store.blob_path(&diff_id), len_bytes, media_type }
+        Layer { digest, diff_id, tar: store.blob_path(&diff_id), len_bytes, media_type, blob: None }
     }
 }
 
@@ -73,7 +75,7 @@ impl Image {
             if !store.contains(&diff_id) {
                 fetch(&layout, &path, digest, diff_id, store)?;
             }
-            layers.push(Layer::new(descriptor, digest, diff_id, store));
+            layers.push(Layer { blob: Some(path), ..Layer::new(descriptor, digest, diff_id, store) });
         }
         Ok(Image::of(chosen, layers, None))
     }

@@ -15,8 +15,10 @@
 //! What is absent: `oci` knows no Dockerfile. Facts come from the OCI image-spec (image-layout.md, manifest.md, config.md, layer.md).
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod compress;
 mod config;
+mod container;
 mod digest;
 mod document;
 mod error;
@@ -29,10 +31,12 @@ mod store;
 pub mod tar;
 mod writer;
 
+pub use bundle::{Blob, Bundle, Made};
 pub use compress::{Compression, is_archive, unpack_to_store};
 pub use config::{History, ImageDocument, Timestamp};
-pub use digest::{Digest, HashingReader};
-pub use document::{Descriptor, Platform};
+pub use container::{ContainerParts, container, make_layer};
+pub use digest::{Digest, HashingReader, HashingWriter};
+pub use document::{Descriptor, Index, Manifest, Platform, media_type};
 pub use error::{OciError, Place};
 pub use image::{Image, Layer};
 pub use layout::LayoutRef;

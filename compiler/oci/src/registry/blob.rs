@@ -36,7 +36,7 @@ pub(super) struct BlobReader<'a> {
 }
 
 impl<'a> BlobReader<'a> {
-    /// Begins a blob, or says that it came by another way while we waited for it.
+    /// Begins a blob, or says that it came by another way while we waited for it: `is_there` knows.
     pub fn new(
         place: &'a Arc<Endpoint>,
         reference: &Reference,
@@ -44,11 +44,12 @@ impl<'a> BlobReader<'a> {
         store: &Store,
         what: &'a str,
         observe: &'a dyn Fn(u64),
+        is_there: &dyn Fn() -> bool,
     ) -> Result<Option<BlobReader<'a>>, OciError> {
         let path = store.partial_dir().join(layer.digest.hex());
         let cancel = &place.settings().cancel;
         let Some(partial) = Partial::lock(&path, || cancel.sleep(WAIT))? else { return Err(place.error(what, Cause::Interrupted).into()) };
-        if store.contains(&layer.diff_id) {
+        if is_there() {
             partial.remove();
             return Ok(None);
         }
@@ -73,6 +74,13 @@ impl<'a> BlobReader<'a> {
             at: 0,
             attempts: 0,
         }))
+    }
+
+    /// Gives the saved bytes, which were found to be right, the name of the blob.
+    pub fn keep(self, store: &Store) -> Result<(), OciError> {
+        let path = store.blob_path(&self.layer.digest);
+        let kept = self.partial.file.sync_all().and_then(|()| fs::rename(&self.partial.path, &path));
+        kept.map_err(|error| OciError::Write { path, error })
     }
 
     /// Ends it; what was saved is removed when it is of no further use.

@@ -43,7 +43,6 @@ impl Scope {
         Scope { actions: "pull", repository: repository.to_owned(), also_from: None }
     }
 
-    #[allow(dead_code)] // for pushing
     pub fn push(repository: &str) -> Scope {
         Scope { actions: "pull,push", repository: repository.to_owned(), also_from: None }
     }
@@ -62,10 +61,11 @@ pub(crate) struct Call<'a> {
     pub headers: &'a [(&'static str, String)],
     /// Called for each attempt anew.
     pub body: &'a mut dyn FnMut() -> Result<CallBody, std::io::Error>,
+    /// Whether the caller tries again itself.
+    pub is_once: bool,
 }
 
 /// What a [`Call`] sends.
-#[allow(dead_code)] // for pushing
 pub(crate) enum CallBody {
     Empty,
     Bytes(Vec<u8>),
@@ -78,7 +78,7 @@ impl<'a> Call<'a> {
         headers: &'a [(&'static str, String)],
         empty: &'a mut dyn FnMut() -> Result<CallBody, std::io::Error>,
     ) -> Call<'a> {
-        Call { method: Method::Get, url, headers, body: empty }
+        Call { method: Method::Get, url, headers, body: empty, is_once: false }
     }
 }
 
@@ -199,6 +199,9 @@ impl Endpoint {
             };
             if self.settings.cancel.is_set() {
                 return Err(self.error(what, Cause::Interrupted));
+            }
+            if call.is_once {
+                return Err(failed.error);
             }
             let is_down = matches!(failed.error.cause, Cause::Unreachable { .. });
             if is_down && number >= ATTEMPTS_WHEN_DOWN || !self.settings.retries.wait(&self.settings.cancel, number, failed.again) {

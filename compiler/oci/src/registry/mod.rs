@@ -17,6 +17,7 @@ mod credentials;
 mod endpoint;
 mod error;
 mod pull;
+mod push;
 mod settings;
 
 use std::collections::HashMap;
@@ -106,5 +107,21 @@ impl Registries {
     /// As [`Registries::resolve`]; layers that came whole stay.
     pub fn layers(&self, image: &crate::Image, store: &Store) -> Result<(), crate::OciError> {
         pull::layers(self, image, store)
+    }
+
+    /// Brings a layer into the store as the registry has it, compressed.
+    ///
+    /// # Errors
+    /// As [`Registries::resolve`].
+    pub fn blob(&self, reference: &Reference, layer: &crate::Layer, store: &Store) -> Result<(), crate::OciError> {
+        pull::compressed(self, reference, layer, store)
+    }
+
+    /// Sends an image, under names that may be of several repositories. Returns the digest of what stands for the whole.
+    ///
+    /// # Errors
+    /// [`crate::OciError`]; names that were not yet given keep their meaning then.
+    pub fn push(&self, names: &[Reference], bundle: &crate::Bundle) -> Result<Digest, crate::OciError> {
+        push::push(self, names, bundle)
     }
 }

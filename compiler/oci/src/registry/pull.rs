@@ -13,7 +13,7 @@ use super::{Event, Registries};
 use crate::compress::unpack_from;
 use crate::document::{Descriptor, Platform, check_layer_type};
 use crate::resolve::{self, Documents, MAX_DOCUMENT_BYTES};
-use crate::{Digest, Image, Layer, OciError, Place, Reference, Store};
+use crate::{Digest, HashingReader, Image, Layer, OciError, Place, Reference, Store};
 
 /// The manifests that we understand.
 const ACCEPT: [&str; 4] = [
@@ -212,7 +212,8 @@ fn layer_of(client: &Registries, reference: &Reference, layer: &Layer, store: &S
         // Bytes of an earlier attempt may be damaged on the disk, and a line may fail once: the second attempt starts from nothing.
         let attempt = || {
             let observe = |done| (client.observer)(Event::Receiving { digest: layer.digest, done, total: layer.len_bytes });
-            let Some(mut reader) = BlobReader::new(place, reference, layer, store, &what, &observe)? else { return Ok(()) };
+            let is_there = || store.contains(&layer.diff_id);
+            let Some(mut reader) = BlobReader::new(place, reference, layer, store, &what, &observe, &is_there)? else { return Ok(()) };
             let read_error =
                 |e: std::io::Error| e.downcast::<OciError>().unwrap_or_else(|e| place.error(&what, Cause::Cut(e.to_string())).into());
             let done = unpack_from(store, &mut reader, layer.len_bytes, &what, &read_error, |facts| {
@@ -227,13 +228,45 @@ fn layer_of(client: &Registries, reference: &Reference, layer: &Layer, store: &S
                 Ok(())
             });
             // What is not to be trusted must not be gone on with.
-            reader.finish(done.is_ok() || done.as_ref().is_err_and(|e| !is_resumable(e)));
-            done.map(drop)
+            match done {
+                Ok(_) if client.settings.keeps_blobs => reader.keep(store),
+                Ok(_) => {
+                    reader.finish(true);
+                    Ok(())
+                }
+                Err(error) => {
+                    reader.finish(!is_resumable(&error));
+                    Err(error)
+                }
+            }
         };
         match attempt() {
             Err(OciError::WrongDigest { .. } | OciError::WrongSize { .. } | OciError::Decompress { .. }) => attempt(),
             other => other,
         }
+    })
+}
+
+/// See [`Registries::blob`].
+pub(super) fn compressed(client: &Registries, reference: &Reference, layer: &Layer, store: &Store) -> Result<(), OciError> {
+    let what = format!("the layer {} of {}", layer.digest, reference.name());
+    first_of(client, reference, |place| {
+        let observe = |done| (client.observer)(Event::Receiving { digest: layer.digest, done, total: layer.len_bytes });
+        let is_there = || store.contains(&layer.digest);
+        let Some(reader) = BlobReader::new(place, reference, layer, store, &what, &observe, &is_there)? else { return Ok(()) };
+        let mut reader = HashingReader::new(reader);
+        let read = std::io::copy(&mut reader, &mut std::io::sink());
+        let (reader, found) = reader.into_parts();
+        if let Err(e) = read {
+            let error = e.downcast::<OciError>().unwrap_or_else(|e| place.error(&what, Cause::Cut(e.to_string())).into());
+            reader.finish(!is_resumable(&error));
+            return Err(error);
+        }
+        if found != layer.digest {
+            reader.finish(true);
+            return Err(OciError::WrongDigest { place: Place::Registry(reference.name()), role: "layer", expected: layer.digest, found });
+        }
+        reader.keep(store)
     })
 }
 

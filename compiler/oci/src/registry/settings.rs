@@ -30,6 +30,8 @@ pub struct Settings {
     pub cancel: Cancel,
     /// Whether tags are looked up again though they are known.
     pub always_resolve: bool,
+    /// Whether layers are kept compressed, too, because an output will want them so.
+    pub keeps_blobs: bool,
     /// Whether the network may not be used.
     pub is_offline: bool,
 }

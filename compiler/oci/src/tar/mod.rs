@@ -20,7 +20,7 @@ mod write;
 
 pub use layer::{Whiteouts, changes_of_file};
 pub use read::{Entry, EntryKind, Reader, TarError, is_header};
-pub use write::write_tree;
+pub use write::{write_changes, write_files, write_tree};
 
 /// Header and data unit.
 pub(crate) const BLOCK: u64 = 512;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 
-use ukc_rootfs::{Kind, Meta, NodeId, Tree};
+use ukc_rootfs::{Action, Change, Content, Kind, Meta, NodeId, Tree};
 
 use super::BLOCK;
 
@@ -18,20 +18,8 @@ pub fn write_tree(tree: &Tree, out: &mut dyn Write) -> io::Result<()> {
     tree.walk(&mut |path, id| names.push((path[1..].to_vec(), id)));
     // The root itself stands in no usual layer, except that its metadata may matter.
     names[0].0 = b".".to_vec();
-    for (mut name, id) in names {
+    for (name, id) in names {
         let node = tree.node(id);
-        let none = [];
-        let (type_byte, link, device, content) = match &node.kind {
-            Kind::Dir(_) => {
-                name.push(b'/');
-                (b'5', &none[..], None, None)
-            }
-            Kind::Symlink(target) => (b'2', target.as_slice(), None, None),
-            Kind::CharDevice(major, minor) => (b'3', &none[..], Some((*major, *minor)), None),
-            Kind::BlockDevice(major, minor) => (b'4', &none[..], Some((*major, *minor)), None),
-            Kind::Fifo => (b'6', &none[..], None, None),
-            Kind::File(content) => (b'0', &none[..], None, Some(content)),
-        };
         if !matches!(node.kind, Kind::Dir(_)) {
             if let Some(first) = first_names.get(&id) {
                 header(out, &name, &node.meta, b'1', 0, first, None)?;
@@ -39,17 +27,78 @@ pub fn write_tree(tree: &Tree, out: &mut dyn Write) -> io::Result<()> {
             }
             first_names.insert(id, name.clone());
         }
-        let size = content.map_or(0, |c| c.len_bytes());
-        header(out, &name, &node.meta, type_byte, size, link, device)?;
-        if let Some(content) = content {
-            if io::copy(&mut content.open()?, out)? != size {
-                let name = name.escape_ascii();
-                return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` became shorter while it was being read")));
+        write_entry(out, name, &node.meta, &node.kind)?;
+    }
+    out.write_all(&END)
+}
+
+/// Writes what changes say as a layer: whiteouts are files `.wh.NAME` (OCI image-spec, layer.md, "Whiteouts"). No time lies after `newest`.
+///
+/// # Errors
+/// As [`write_tree`].
+pub fn write_changes(changes: &[Change], newest: Option<i64>, out: &mut dyn Write) -> io::Result<()> {
+    let plain = Meta::new(0o644);
+    for change in changes {
+        let name = if change.path.is_empty() { b".".to_vec() } else { change.path.clone() };
+        match &change.action {
+            Action::Put(meta, kind) => {
+                let mut meta = meta.clone();
+                if let Some(newest) = newest {
+                    meta.mtime = meta.mtime.min((newest, 0));
+                }
+                write_entry(out, name, &meta, kind)?;
             }
-            pad(out, size)?;
+            Action::HardLink(to) => header(out, &name, &plain, b'1', 0, to, None)?,
+            Action::Whiteout => {
+                let at = name.iter().rposition(|b| *b == b'/').map_or(0, |slash| slash + 1);
+                header(out, &[&name[..at], b".wh.", &name[at..]].concat(), &plain, b'0', 0, &[], None)?;
+            }
+            Action::Opaque => header(out, &[name.as_slice(), b"/.wh..wh..opq"].concat(), &plain, b'0', 0, &[], None)?,
         }
     }
-    out.write_all(&[0; 2 * BLOCK as usize])
+    out.write_all(&END)
+}
+
+/// Writes an archive of plain files and directories (names with a `/` at the end) of root's, dated at the epoch: those of images and of `docker save`.
+///
+/// # Errors
+/// As [`write_tree`].
+pub fn write_files(files: &[(String, Content)], out: &mut dyn Write) -> io::Result<()> {
+    for (name, content) in files {
+        match name.strip_suffix('/') {
+            Some(dir) => write_entry(out, dir.as_bytes().to_vec(), &Meta::new(0o755), &Kind::Dir(BTreeMap::new()))?,
+            None => write_entry(out, name.as_bytes().to_vec(), &Meta::new(0o644), &Kind::File(content.clone()))?,
+        }
+    }
+    out.write_all(&END)
+}
+
+/// Two blocks of zeros end an archive.
+const END: [u8; 2 * BLOCK as usize] = [0; 2 * BLOCK as usize];
+
+fn write_entry(out: &mut dyn Write, mut name: Vec<u8>, meta: &Meta, kind: &Kind) -> io::Result<()> {
+    let none = [];
+    let (type_byte, link, device, content) = match kind {
+        Kind::Dir(_) => {
+            name.push(b'/');
+            (b'5', &none[..], None, None)
+        }
+        Kind::Symlink(target) => (b'2', target.as_slice(), None, None),
+        Kind::CharDevice(major, minor) => (b'3', &none[..], Some((*major, *minor)), None),
+        Kind::BlockDevice(major, minor) => (b'4', &none[..], Some((*major, *minor)), None),
+        Kind::Fifo => (b'6', &none[..], None, None),
+        Kind::File(content) => (b'0', &none[..], None, Some(content)),
+    };
+    let size = content.map_or(0, |c| c.len_bytes());
+    header(out, &name, meta, type_byte, size, link, device)?;
+    if let Some(content) = content {
+        if io::copy(&mut content.open()?, out)? != size {
+            let name = name.escape_ascii();
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("`{name}` became shorter while it was being read")));
+        }
+        pad(out, size)?;
+    }
+    Ok(())
 }
 
 fn pad(out: &mut dyn Write, size: u64) -> io::Result<()> {
