@@ -3,6 +3,7 @@
 //! smoltcp pulls packets out of a device and looks at all sockets for each of them. Here it is handed one packet and the one socket it belongs to
 //! ([`Link::ingress`]), or one socket that wants to send ([`Link::egress`]).
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -46,7 +47,7 @@ struct Phy {
 
 impl Link {
     /// Returns the loopback link, without addresses.
-    pub fn loopback(seed: u64) -> Link {
+    pub fn loopback(seed: u64) -> Box<Link> {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ip;
         capabilities.max_transmission_unit = LOOPBACK_MTU;
@@ -58,7 +59,7 @@ impl Link {
     }
 
     /// Returns the link of a card, without addresses.
-    pub fn card(device: Arc<dyn NetDevice>, seed: u64) -> Link {
+    pub fn card(device: Arc<dyn NetDevice>, seed: u64) -> Box<Link> {
         let mut capabilities = DeviceCapabilities::default();
         capabilities.medium = Medium::Ethernet;
         capabilities.max_transmission_unit = device.mtu() + ETHERNET_HEADER;
@@ -71,11 +72,13 @@ impl Link {
         Link::new(Phy { port: Port::Card(device), capabilities, offloads }, HardwareAddress::Ethernet(mac), seed)
     }
 
-    fn new(mut phy: Phy, address: HardwareAddress, seed: u64) -> Link {
+    /// An interface is 2 KB and its making copies it: a frame of its own, which is gone before anything else needs the kernel stack.
+    #[inline(never)]
+    fn new(mut phy: Phy, address: HardwareAddress, seed: u64) -> Box<Link> {
         let mut config = Config::new(address);
         config.random_seed = seed;
         let interface = Interface::new(config, &mut OnePacket { packet: None, phy: &mut phy }, Instant::ZERO);
-        Link { interface, phy }
+        Box::new(Link { interface, phy })
     }
 
     /// Hands one packet to the sockets of a set.

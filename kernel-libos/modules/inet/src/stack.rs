@@ -154,8 +154,8 @@ impl Datagram {
 
 /// Everything.
 pub struct Stack {
-    loopback: Link,
-    card: Option<Link>,
+    loopback: Box<Link>,
+    card: Option<Box<Link>>,
     flows: Slab<Flow>,
     by_key: HashMap<FlowKey, FlowId>,
     listeners: Slab<Listener>,
@@ -185,7 +185,7 @@ pub fn with<R>(f: impl FnOnce(&mut Stack) -> R) -> R {
     let mut guard = STACK.lock();
     let (stack, is_new) = match &mut *guard {
         Some(stack) => (stack, false),
-        none => (none.insert(Box::new(Stack::new())), true),
+        none => (none.insert(Stack::boxed()), true),
     };
     let result = f(stack);
     if stack.is_unsettled {
@@ -193,14 +193,19 @@ pub fn with<R>(f: impl FnOnce(&mut Stack) -> R) -> R {
     }
     drop(guard);
     if is_new {
-        // Outside the lock: the driver may deliver what it has at once.
-        if let Some(card) = device::DEVICES.lock().net.first().cloned() {
-            card.set_handler(Arc::new(on_interrupt));
-            // The answer to what starting has sent may be there already.
-            on_interrupt();
-        }
+        start_card();
     }
     result
+}
+
+/// Lets the card deliver to the new stack. Outside the stack's lock: the driver may deliver what it has at once.
+#[inline(never)]
+fn start_card() {
+    if let Some(card) = device::DEVICES.lock().net.first().cloned() {
+        card.set_handler(Arc::new(on_interrupt));
+        // The answer to what starting has sent may be there already.
+        on_interrupt();
+    }
 }
 
 /// The card has packets, or room for more.
@@ -255,6 +260,12 @@ impl Stack {
             let is_closing = matches!(socket.state(), tcp::State::FinWait1 | tcp::State::LastAck | tcp::State::Closing);
             socket.send_queue() > 0 && socket.state() != tcp::State::Closed || is_closing
         })
+    }
+
+    /// Makes the stack out of line: its value must not widen the frame of every call that could be the first.
+    #[inline(never)]
+    fn boxed() -> Box<Stack> {
+        Box::new(Stack::new())
     }
 
     fn new() -> Stack {
@@ -658,7 +669,7 @@ impl Stack {
     // --- Packets and time ---
 
     fn receive_all(&mut self) {
-        let Some(device) = self.card.as_ref().and_then(Link::device) else { return };
+        let Some(device) = self.card.as_ref().and_then(|card| card.device()) else { return };
         while device.receive(&mut |packet, is_verified| self.ingress(LinkId::Card, packet, is_verified)) {}
     }
 
