@@ -34,6 +34,8 @@ impl MountFlags {
     pub const RAM_OVERLAY: MountFlags = MountFlags(1 << 1);
     /// A missing source is no error: the mount is left out.
     pub const OPTIONAL: MountFlags = MountFlags(1 << 2);
+    /// An empty file system gets a copy of the directory that it is mounted on.
+    pub const INITIAL_CONTENT: MountFlags = MountFlags(1 << 3);
 
     /// Returns whether all bits of `other` are set.
     pub const fn contains(self, other: MountFlags) -> bool {

@@ -28,6 +28,12 @@ pub trait BlockDevice: Send + Sync {
     /// `EIO`, `EROFS`; `ENXIO` beyond the end.
     fn write(&self, offset: u64, src: &[u8]) -> Result<()>;
 
+    /// Writes whole pages, which lie in a row on the disk.
+    ///
+    /// # Errors
+    /// As [`BlockDevice::write`].
+    fn write_frames(&self, offset: u64, frames: &[Frame]) -> Result<()>;
+
     /// Makes all completed writes durable.
     ///
     /// # Errors

@@ -53,6 +53,9 @@ fn flags_of(spec: &record::Mount<'_>) -> MountFlags {
 fn mount_one(root: &PathRef, spec: &record::Mount<'_>, initrd: Option<(PhysAddr, u64)>) -> Result<()> {
     let place = make_dirs(root, spec.target)?;
     let (fs, source) = file_system(spec, initrd)?;
+    if spec.flags.contains(record::MountFlags::INITIAL_CONTENT) {
+        registry::fill_volume(place.inode(), &fs.root())?;
+    }
     mount::mount(&place, fs, &source, flags_of(spec))?;
     Ok(())
 }
@@ -83,7 +86,10 @@ fn file_system(spec: &record::Mount<'_>, initrd: Option<(PhysAddr, u64)>) -> Res
         (None, record::MountSource::Named(name)) if !name.is_empty() => name.to_vec(),
         _ => spec.fstype.to_vec(),
     };
+    let is_written = !spec.flags.contains(record::MountFlags::READ_ONLY) && !spec.flags.contains(record::MountFlags::RAM_OVERLAY);
     let fs = match volume {
+        // Whatever is on it, only one file system can be written to.
+        Some(volume) if is_written => registry::mount(registry::WRITABLE_EXT4, Some(volume), spec.options)?,
         Some(volume) if fs_type.is_empty() => registry::mount_probed(volume, spec.options)?,
         volume => registry::mount(fs_type, volume, spec.options)?,
     };

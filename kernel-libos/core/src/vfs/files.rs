@@ -64,7 +64,7 @@ impl FileOps for DirFile {
     }
 
     fn sync(&self, _data_only: bool) -> Result<()> {
-        Ok(())
+        self.inode.sync()
     }
 
     fn as_any(&self) -> &dyn Any {

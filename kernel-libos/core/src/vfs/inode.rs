@@ -287,6 +287,14 @@ pub trait Inode: Send + Sync + Any {
         Err(Errno::EINVAL)
     }
 
+    /// Makes the object and its entries durable (fsync(2) of a directory).
+    ///
+    /// # Errors
+    /// `EIO`.
+    fn sync(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Value of an extended attribute (xattr(7)).
     ///
     /// # Errors

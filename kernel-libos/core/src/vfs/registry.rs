@@ -80,6 +80,28 @@ pub fn overlay(lower: Arc<dyn FileSystem>) -> Result<Arc<dyn FileSystem>> {
     }
 }
 
+/// Name under which the ext4 that is written to is registered; programs see `ext4`.
+pub const WRITABLE_EXT4: &str = "ext4rw";
+
+/// Copies the contents of a directory (first) into the root of a volume (second) that is empty.
+pub type VolumeFiller = fn(&Arc<dyn super::Inode>, &Arc<dyn super::Inode>) -> Result<()>;
+
+static FILLER: SpinLock<Option<VolumeFiller>> = SpinLock::new(None);
+
+/// Offers to fill empty volumes.
+pub fn set_volume_filler(filler: VolumeFiller) {
+    *FILLER.lock() = Some(filler);
+}
+
+/// Fills an empty volume when a module can.
+///
+/// # Errors
+/// What reading the directory or writing the volume answers.
+pub fn fill_volume(from: &Arc<dyn super::Inode>, to: &Arc<dyn super::Inode>) -> Result<()> {
+    let filler = *FILLER.lock();
+    filler.map_or(Ok(()), |filler| filler(from, to))
+}
+
 /// Opens a device node: gets its `st_rdev`.
 pub type OpenDevice = fn(u64, OpenFlags) -> Result<Arc<dyn FileOps>>;
 

@@ -55,6 +55,12 @@ impl<T> Sparse<T> {
         self.chunks[at].1[key as usize % CHUNK].as_ref()
     }
 
+    /// The value of a key, to change it.
+    pub fn get_mut(&mut self, key: u64) -> Option<&mut T> {
+        let at = self.find(key).ok()?;
+        self.chunks[at].1[key as usize % CHUNK].as_mut()
+    }
+
     /// Sets the value of a key and returns the old one.
     ///
     /// # Errors

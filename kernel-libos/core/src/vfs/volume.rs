@@ -33,6 +33,11 @@ pub trait Volume: Send + Sync {
     /// Whether [`Volume::frame`] may answer, so that a cache of pages would be a waste.
     fn is_in_ram(&self) -> bool;
 
+    /// The disk itself, for a file system that writes; `None` when the volume is not on one.
+    fn disk(&self) -> Option<Arc<dyn BlockDevice>> {
+        None
+    }
+
     /// What /proc/mounts shows.
     fn name(&self) -> Vec<u8>;
 
@@ -181,6 +186,10 @@ impl Volume for DiskVolume {
 
     fn is_in_ram(&self) -> bool {
         false
+    }
+
+    fn disk(&self) -> Option<Arc<dyn BlockDevice>> {
+        Some(self.disk.clone())
     }
 
     fn name(&self) -> Vec<u8> {

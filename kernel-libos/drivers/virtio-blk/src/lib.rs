@@ -294,6 +294,15 @@ impl BlockDevice for Disk {
         self.bytes(Kind::Write, offset, src.len(), &mut |at, frame, len| frame.write(0, &src[at..at + len]))
     }
 
+    fn write_frames(&self, offset: u64, frames: &[Frame]) -> Result<()> {
+        if self.is_read_only {
+            return Err(Errno::EROFS);
+        }
+        self.check(offset, frames.len() * PAGE_SIZE)?;
+        self.is_dirty.store(true, Ordering::Release);
+        self.transfer(Kind::Write, offset, frames)
+    }
+
     fn flush(&self) -> Result<()> {
         if !self.has_cache || !self.is_dirty.swap(false, Ordering::AcqRel) {
             return Ok(());
