@@ -276,6 +276,12 @@ pub struct RunArgs {
     /// Set a variable; without a value, to that of the environment
     #[arg(short = 'e', long = "env", value_name = "NAME[=VALUE]")]
     pub env: Vec<String>,
+    /// Keep what the program writes below a path: a named volume, or a disk image with a slash or dot in front; made when missing
+    #[arg(short = 'v', long = "volume", value_name = "NAME|FILE:PATH[:ro]")]
+    pub volumes: Vec<String>,
+    /// Size of volumes that are made, as 64m or 1g [default: 1g, of which only what is used takes room]
+    #[arg(long, value_name = "SIZE")]
+    pub volume_size: Option<String>,
     /// Run the machine in the background and print its id
     #[arg(short = 'd', long, conflicts_with = "interactive")]
     pub detach: bool,

@@ -11,6 +11,7 @@ use ukc_runtime_qemu::{Accelerator, Board, Machine, PortForward, Protocol, RootM
 
 use crate::args::{self, RunArgs};
 use crate::report::Failure;
+use crate::volumes::{self, Mounted};
 
 const MIB: u64 = 1 << 20;
 
@@ -27,12 +28,13 @@ const DNS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);
 pub fn machine(image: &Image, dir: &Path, args: &RunArgs, accelerator: Accelerator) -> Result<Machine, Failure> {
     let root_medium = if args.disk { RootMedium::Disk } else { RootMedium::Initrd };
     let forwards: Vec<PortForward> = args.publish.iter().map(|p| forward(p)).collect::<Result<_, _>>()?;
+    let volumes = volumes::disks(image, args)?;
     Ok(Machine {
         qemu: qemu(),
         kernel: absolute(dir, "kernel.elf")?,
         rootfs: absolute(dir, "rootfs.ext4")?,
         root_medium,
-        command_line: command_line(image, args)?,
+        command_line: command_line(image, args, &volumes)?,
         memory_mib: memory_mib(image, root_medium, args.memory.as_deref())?,
         cpus: args.cpus,
         board: match args.machine {
@@ -43,6 +45,7 @@ pub fn machine(image: &Image, dir: &Path, args: &RunArgs, accelerator: Accelerat
         accelerator,
         network: has_network(image),
         forwards,
+        disks: volumes.into_iter().map(|v| v.disk).collect(),
         extra: std::env::var_os("UKC_QEMU_ARGS").map(|a| split(&a)).unwrap_or_default(),
     })
 }
@@ -87,7 +90,7 @@ pub fn argv(image: &Image, args: &RunArgs) -> Vec<String> {
     kept.iter().chain(&args.args).cloned().collect()
 }
 
-fn command_line(image: &Image, args: &RunArgs) -> Result<String, Failure> {
+fn command_line(image: &Image, args: &RunArgs, volumes: &[Mounted]) -> Result<String, Failure> {
     let mut line = CommandLine::new();
     if !args.args.is_empty() {
         let program = &image.program;
@@ -116,6 +119,9 @@ fn command_line(image: &Image, args: &RunArgs) -> Result<String, Failure> {
     }
     if args.trace {
         line = line.trace();
+    }
+    for volume in volumes {
+        line = line.mount(&volume.disk.serial, &volume.target, &volume.options);
     }
     if has_network(image) {
         line = line.ipv4(ADDRESS, PREFIX_LEN, GATEWAY, DNS);
@@ -199,19 +205,19 @@ mod tests {
     #[test]
     fn arguments_replace_what_cmd_gave() {
         let image = image(&[]);
-        let line = |words: &[&str]| command_line(&image, &args(words)).unwrap();
+        let line = |words: &[&str]| command_line(&image, &args(words), &[]).unwrap();
         assert_eq!(line(&["app"]), "");
         assert_eq!(line(&["app", "--", "a b"]), "ukc.arg=app ukc.arg=a%20b");
         assert_eq!(line(&["-e", "A=1", "--trace", "app"]), "ukc.env=A=1 ukc.trace");
         assert_eq!(line(&["-e", "UKC_TEST_SURELY_UNSET", "app"]), "");
-        assert_eq!(command_line(&image, &args(&["-e", "=1", "app"])).unwrap_err().status, 2);
+        assert_eq!(command_line(&image, &args(&["-e", "=1", "app"]), &[]).unwrap_err().status, 2);
     }
 
     #[test]
     fn without_entrypoint_another_program_can_be_named() {
         let mut image = image(&["inet"]);
         image.program.command_at = 0;
-        let line = |words: &[&str]| command_line(&image, &args(words)).unwrap();
+        let line = |words: &[&str]| command_line(&image, &args(words), &[]).unwrap();
         let net = "ukc.ip=10.0.2.15/24:10.0.2.2:10.0.2.3";
         assert_eq!(line(&["app"]), net);
         assert_eq!(line(&["app", "--", "app", "-v"]), format!("ukc.arg=app ukc.arg=-v {net}"));

@@ -25,6 +25,7 @@ mod steps;
 mod supervise;
 mod table;
 mod units;
+mod volumes;
 
 use std::process::ExitCode;
 

@@ -79,6 +79,9 @@ fn build(args: &RunArgs, path: &Path, config: &Config) -> Result<(Image, PathBuf
     if args.trace {
         prepared.request.extra_modules.push(TRACE_MODULE.to_owned());
     }
+    if !args.volumes.is_empty() {
+        prepared.request.extra_modules.push(crate::volumes::MODULE.to_owned());
+    }
     let mut sources = SourceMap::default();
     let compiled = compile(&prepared.request, &mut sources, &mut display);
     let compiled = compiled.map_err(|found| failed(&mut display, &interrupt, &sources, &found))?;

@@ -150,7 +150,7 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     stage::go_on(progress.begin(total - 1, total, "link the kernel")).map_err(|e| out.failed(e))?;
     let archive = (request.archive)();
     inputs.push(document::kernel_input(archive));
-    let plan = stage::select(request, &facts, archive).map_err(|error| out.failed(vec![error]))?;
+    let plan = stage::select(request, !built.config.volumes.is_empty(), &facts, archive).map_err(|error| out.failed(vec![error]))?;
     out.warnings.extend(stage::missing_calls(&plan));
     if out.has_ended(Stage::Plan, request, || plan.to_text()) {
         return Ok(out);

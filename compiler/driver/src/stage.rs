@@ -135,11 +135,14 @@ pub fn analyze(built: &Built, cache: Option<&DirCache>) -> Result<Facts, Vec<Dia
     ukc_analyze::analyze(&built.tree, &built.config, &options)
 }
 
+/// The kernel module that writes to volumes.
+pub const VOLUME_MODULE: &str = "ext4rw";
+
 /// Calls the selection.
 ///
 /// # Errors
 /// A name that no system call or module has, or a fault of the archive.
-pub fn select(request: &Request, facts: &Facts, archive: &[u8]) -> Result<Plan, Diagnostic> {
+pub fn select(request: &Request, has_volumes: bool, facts: &Facts, archive: &[u8]) -> Result<Plan, Diagnostic> {
     let broken = |problem: String| {
         Diagnostic::error("broken-kernel", problem).help("this is a fault of ukc, not of the Dockerfile: please report it")
     };
@@ -163,6 +166,9 @@ pub fn select(request: &Request, facts: &Facts, archive: &[u8]) -> Result<Plan, 
             return Err(unknown("kernel module", name, suggest::closest(name, catalogue.modules().map(|m| m.name.as_str()))));
         }
         options.features.push((name.clone(), format!("--module {name}")));
+    }
+    if has_volumes {
+        options.features.push((VOLUME_MODULE.to_owned(), "VOLUME".to_owned()));
     }
     ukc_select::select(facts, &catalogue, &options).map_err(|e| broken(e.to_string()))
 }

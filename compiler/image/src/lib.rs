@@ -13,6 +13,7 @@ mod directory;
 mod error;
 pub mod ext4;
 mod hash;
+pub mod volume;
 
 use std::fs::File;
 use std::io::Write as _;

@@ -4,6 +4,7 @@
 //! Words are separated by spaces. In a word, `%` and two hexadecimal digits stand for a byte, so that a word can hold anything; the writer escapes
 //! every byte that is not a printable ASCII character, the space, and `%` itself. `image-format/README.md` lists the words.
 
+use alloc::format;
 use alloc::string::String;
 use core::fmt::Write as _;
 use core::net::Ipv4Addr;
@@ -49,6 +50,12 @@ impl CommandLine {
     /// Prints system calls on the console.
     pub fn trace(self) -> Self {
         self.word("ukc.trace", b"")
+    }
+
+    /// Mounts a disk, named by its serial number, on an absolute path. `options` is a comma-separated list of `ro` and `nocopy` (an empty disk gets no copy
+    /// of what the image has there).
+    pub fn mount(self, disk: &str, target: &str, options: &str) -> Self {
+        self.word("ukc.mount=", format!("{disk}:{target}:{options}").as_bytes())
     }
 
     /// The address of the first network interface, its gateway and a name server, instead of DHCP.

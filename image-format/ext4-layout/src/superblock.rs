@@ -11,6 +11,8 @@ pub const SUPERBLOCK_MAGIC: u16 = 0xef53;
 
 /// Features that software may ignore.
 pub mod compat {
+    /// There is a journal.
+    pub const HAS_JOURNAL: u32 = 0x4;
     /// Inodes may have extended attributes.
     pub const EXT_ATTR: u32 = 0x8;
     /// At most two groups, named in the superblock, hold backups.

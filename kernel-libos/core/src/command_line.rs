@@ -8,6 +8,7 @@
 //! | `ukc.arg=TEXT` | one argument, `argv[0]` first; together they replace those of the record |
 //! | `ukc.env=NAME=VALUE` | sets a variable; `ukc.env=NAME` removes it |
 //! | `ukc.cwd=PATH`, `ukc.uid=N`, `ukc.gid=N` | working directory, user and group |
+//! | `ukc.mount=DISK:PATH:OPTIONS` | mounts a disk, by serial number or index; options are `ro` and `nocopy`, separated by commas |
 //! | `ukc.tty` | the console is a terminal: somebody sits at the other end |
 //! | `ukc.trace` | print system calls, as the record's flag does |
 //! | `-- WORDS` | program and arguments, as other guests take them |
@@ -36,6 +37,8 @@ pub struct Overrides {
     pub trace: bool,
     /// Whether the console is a terminal.
     pub tty: bool,
+    /// Disks to mount: `DISK:PATH:OPTIONS`.
+    pub mounts: Vec<Vec<u8>>,
 }
 
 /// The words of a command line.
@@ -92,6 +95,7 @@ impl Overrides {
                 b"gid" => over.gid = number(&value),
                 b"trace" => over.trace = true,
                 b"tty" => over.tty = true,
+                b"mount" => over.mounts.push(value),
                 _ => {}
             }
         }

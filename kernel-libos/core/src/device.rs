@@ -40,6 +40,11 @@ pub trait BlockDevice: Send + Sync {
     /// `EIO`.
     fn flush(&self) -> Result<()>;
 
+    /// The serial number that the machine gave it, if any.
+    fn serial(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Size in bytes.
     fn len_bytes(&self) -> u64;
 

@@ -148,6 +148,9 @@ fn prepare(frame: &mut UserFrame) -> Result<(), Failure> {
 
     let initrd = BOOT_INFO.lock().and_then(|info| info.initrd).map(|(at, len)| (at, len as u64));
     let fs = vfs::boot::mount_all(record.mounts(), initrd).map_err(failure("mount", b"the root file system"))?;
+    for mount in &over.mounts {
+        vfs::boot::mount_named(&fs, mount).map_err(failure("mount", mount))?;
+    }
     let program = over.program.as_deref().unwrap_or(record.program);
     let cwd = over.cwd.as_deref().unwrap_or(record.cwd);
     with_current(|task| {

@@ -17,6 +17,7 @@ fn description(name: &str, is_detached: bool) -> Description {
         accelerator: Accelerator::Kvm,
         network: false,
         forwards: vec![],
+        disks: vec![],
         extra: vec![],
     };
     Description {

@@ -60,6 +60,17 @@ pub struct PortForward {
     pub protocol: Protocol,
 }
 
+/// A disk besides the root's.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// The file with its bytes.
+    pub file: PathBuf,
+    /// How the guest recognises it: at most 20 bytes.
+    pub serial: String,
+    /// Whether the guest must not write to it.
+    pub is_read_only: bool,
+}
+
 /// Everything QEMU must be told.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Machine {
@@ -85,6 +96,9 @@ pub struct Machine {
     pub network: bool,
     /// Ports.
     pub forwards: Vec<PortForward>,
+    /// Disks of volumes.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
     /// Further arguments, for tests and measurements.
     pub extra: Vec<String>,
 }
@@ -128,9 +142,7 @@ impl Machine {
         match self.root_medium {
             RootMedium::Initrd => args.extend([OsString::from("-initrd"), self.rootfs.clone().into()]),
             RootMedium::Disk => {
-                let mut drive = OsString::from("if=none,id=root,format=raw,read-only=on,file=");
-                // A comma in an option's value is written twice (qemu(1), "Block device options").
-                drive.push(self.rootfs.to_string_lossy().replace(',', ",,"));
+                let drive = drive("root", true, &self.rootfs);
                 args.extend([
                     OsString::from("-drive"),
                     drive,
@@ -139,12 +151,23 @@ impl Machine {
                 ]);
             }
         }
+        for (i, disk) in self.disks.iter().enumerate() {
+            let device = format!("virtio-blk-{bus},drive=volume{i},serial={}", disk.serial);
+            let drive = drive(&format!("volume{i}"), disk.is_read_only, &disk.file);
+            args.extend([OsString::from("-drive"), drive, OsString::from("-device"), OsString::from(device)]);
+        }
         if !self.command_line.is_empty() {
             args.extend([OsString::from("-append"), OsString::from(&self.command_line)]);
         }
         args.extend(self.extra.iter().map(OsString::from));
         args
     }
+}
+
+fn drive(id: &str, is_read_only: bool, file: &std::path::Path) -> OsString {
+    let read_only = if is_read_only { ",read-only=on" } else { "" };
+    // A comma in an option's value is written twice (qemu(1), "Block device options").
+    OsString::from(format!("if=none,id={id},format=raw{read_only},file={}", file.to_string_lossy().replace(',', ",,")))
 }
 
 #[cfg(test)]
@@ -164,6 +187,7 @@ mod tests {
             accelerator: Accelerator::Tcg { reason: String::new() },
             network: false,
             forwards: vec![PortForward { host_address: String::new(), host_port: 8080, guest_port: 80, protocol: Protocol::Tcp }],
+            disks: vec![Disk { file: "/v,1".into(), serial: "v0".into(), is_read_only: false }],
             extra: vec![],
         }
     }
@@ -186,5 +210,6 @@ mod tests {
         let line = line(&machine(Board::Q35, RootMedium::Disk));
         assert!(line.contains("file=/i,,j/rootfs.ext4 -device virtio-blk-pci,drive=root"), "{line}");
         assert!(line.contains("virtio-net-pci"), "{line}");
+        assert!(line.contains("-drive if=none,id=volume0,format=raw,file=/v,,1 -device virtio-blk-pci,drive=volume0,serial=v0"), "{line}");
     }
 }

@@ -14,5 +14,5 @@ pub mod control;
 pub mod supervise;
 
 pub use accelerator::Accelerator;
-pub use command::{Board, Machine, PortForward, Protocol, RootMedium};
+pub use command::{Board, Disk, Machine, PortForward, Protocol, RootMedium};
 pub use supervise::{Console, Outcome, Request, RunError, Stop, run};

@@ -17,6 +17,7 @@
 mod dirs;
 mod encode;
 mod error;
+mod journal;
 mod plan;
 mod stream;
 mod xattrs;
@@ -36,6 +37,8 @@ pub struct Options {
     pub free_bytes: u64,
     /// Free inodes to leave, likewise.
     pub free_inodes: u32,
+    /// Blocks of the journal that volumes need, so that a crash cannot damage them; 0 for none. At most 32,768.
+    pub journal_blocks: u32,
     /// UUID; without it one is derived from the tree's metadata.
     pub uuid: Option<[u8; 16]>,
 }

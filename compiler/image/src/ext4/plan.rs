@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub inode_tables: u64,
     pub first_meta: u64,
     pub first_data: u64,
+    /// First block of the journal, behind the data, and how many it has.
+    pub journal: (u64, u64),
     /// First free block.
     pub end: u64,
     pub total_blocks: u64,
@@ -112,6 +114,9 @@ pub(crate) fn plan(tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
     let free_blocks = options.free_bytes.div_ceil(BLOCK);
     hash.update(&options.label);
     hash.update([free_blocks.to_le_bytes(), u64::from(options.free_inodes).to_le_bytes()].concat());
+    if options.journal_blocks > 0 {
+        hash.update(options.journal_blocks.to_le_bytes());
+    }
 
     let inode_count = u64::from(FIRST_INODE) - 1 + (inodes.len() as u64 - 1) + u64::from(options.free_inodes);
     let mut groups = inode_count.div_ceil(MAX_INODES_PER_GROUP);
@@ -123,7 +128,8 @@ pub(crate) fn plan(tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
         let inode_tables = inode_bitmaps + groups;
         let first_meta = inode_tables + groups * (inodes_per_group / INODES_PER_BLOCK);
         let first_data = first_meta + meta_blocks;
-        let end = first_data.saturating_add(data_blocks);
+        let journal = (first_data.saturating_add(data_blocks), u64::from(options.journal_blocks.min(u32::from(extent::MAX_EXTENT))));
+        let end = journal.0.saturating_add(journal.1);
         // Many empty files need more groups for their inodes than for their blocks.
         let total_blocks = end.saturating_add(free_blocks).max((groups - 1) * u64::from(BLOCKS_PER_GROUP) + 1);
         if total_blocks > u64::from(u32::MAX) || inodes_per_group * groups > u64::from(u32::MAX) {
@@ -141,6 +147,7 @@ pub(crate) fn plan(tree: &Tree, options: &Options) -> Result<Plan, Ext4Error> {
                 inode_tables,
                 first_meta,
                 first_data,
+                journal,
                 end,
                 total_blocks,
                 uuid: options.uuid.unwrap_or_else(|| uuid(hash)),

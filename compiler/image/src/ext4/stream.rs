@@ -12,7 +12,7 @@ use ukc_rootfs::{Content, Kind, NodeId, Tree};
 use super::error::path_of;
 use super::plan::{BLOCK, MAX_FAST_SYMLINK, Plan, Planned, blocks, index};
 use super::xattrs::{self, EXTRA_ISIZE};
-use super::{Ext4Error, Options, dirs, encode};
+use super::{Ext4Error, Options, dirs, encode, journal};
 
 /// Bytes that go to the output at once.
 const BUFFER: usize = 1 << 20;
@@ -91,6 +91,9 @@ pub(crate) fn stream(tree: &Tree, plan: &Plan, options: &Options, out: &mut dyn 
     stream.inode_table()?;
     stream.metadata()?;
     stream.data()?;
+    if plan.journal.1 > 0 {
+        stream.sink.put(&journal::superblock(plan.journal.1 as u32))?;
+    }
     stream.sink.pad_to(plan.total_blocks)?;
     stream.sink.flush()
 }
@@ -155,7 +158,8 @@ impl Stream<'_, '_> {
         sb.set_revision(1);
         sb.set_first_inode(FIRST_INODE);
         sb.set_inode_size(INODE_SIZE as u16);
-        sb.set_feature_compat(compat::EXT_ATTR | compat::SPARSE_SUPER2);
+        let has_journal = if plan.journal.1 > 0 { compat::HAS_JOURNAL } else { 0 };
+        sb.set_feature_compat(compat::EXT_ATTR | compat::SPARSE_SUPER2 | has_journal);
         sb.set_feature_incompat(incompat::FILETYPE | incompat::EXTENTS | incompat::FLEX_BG);
         sb.set_feature_ro_compat(
             ro_compat::LARGE_FILE | ro_compat::HUGE_FILE | ro_compat::DIR_NLINK | ro_compat::EXTRA_ISIZE | ro_compat::METADATA_CSUM,
@@ -171,6 +175,9 @@ impl Stream<'_, '_> {
         sb.set_want_extra_isize(EXTRA_ISIZE);
         sb.set_log_groups_per_flex(4);
         sb.set_checksum_type(1);
+        if plan.journal.1 > 0 {
+            journal::announce(sb.bytes_mut(), plan.journal);
+        }
         let crc = checksum::superblock(sb.bytes());
         sb.set_checksum(crc);
         self.sink.put(&bytes)
@@ -212,14 +219,28 @@ impl Stream<'_, '_> {
         self.sink.zeros(INODE_SIZE as u64 * u64::from(ROOT_INODE - 1))?;
         for (i, planned) in self.plan.inodes.iter().enumerate() {
             if i == 1 {
-                self.sink.zeros(INODE_SIZE as u64 * u64::from(FIRST_INODE - ROOT_INODE - 1))?;
+                self.reserved_inodes()?;
             }
             let node = self.tree.node(planned.node);
             let placed = xattrs::place(&node.meta.xattrs).unwrap_or_default();
             let bytes = encode::inode(node, planned, blocks(self.tree, planned.node)?, &placed, self.inode_seed(planned));
             self.sink.put(&bytes)?;
         }
+        if self.plan.inodes.len() == 1 {
+            self.reserved_inodes()?;
+        }
         self.sink.pad_to(self.plan.first_meta)
+    }
+
+    /// The inodes between the root's and the first ordinary one: empty, but for the journal's.
+    fn reserved_inodes(&mut self) -> Result<(), Ext4Error> {
+        let mut bytes = vec![0; INODE_SIZE * (FIRST_INODE - ROOT_INODE - 1) as usize];
+        if self.plan.journal.1 > 0 {
+            let at = INODE_SIZE * (journal::INODE - ROOT_INODE - 1) as usize;
+            let seed = checksum::inode_seed(self.seed, journal::INODE, 0);
+            bytes[at..at + INODE_SIZE].copy_from_slice(&journal::inode(self.plan.journal, seed));
+        }
+        self.sink.put(&bytes)
     }
 
     fn inode_seed(&self, planned: &Planned) -> u32 {

@@ -60,6 +60,30 @@ fn mount_one(root: &PathRef, spec: &record::Mount<'_>, initrd: Option<(PhysAddr,
     Ok(())
 }
 
+/// Mounts what the command line asks for: `DISK:PATH:OPTIONS` (see `command_line`).
+///
+/// # Errors
+/// `EINVAL` for another form, `ENXIO` when there is no such disk, and as [`mount_all`].
+pub fn mount_named(fs: &FsContext, text: &[u8]) -> Result<()> {
+    let mut parts = text.splitn(2, |b| *b == b':');
+    let (disk, rest) = (parts.next().unwrap_or_default(), parts.next().ok_or(Errno::EINVAL)?);
+    // A path may have colons; the options have none.
+    let end = rest.iter().rposition(|b| *b == b':').ok_or(Errno::EINVAL)?;
+    let (target, options) = (&rest[..end], &rest[end + 1..]);
+    let has = |name: &[u8]| options.split(|b| *b == b',').any(|option| option == name);
+    let disks = DEVICES.lock().block.clone();
+    let index = disks.iter().position(|d| d.serial().is_some_and(|serial| serial == disk));
+    let number = core::str::from_utf8(disk).ok().and_then(|text| text.parse().ok());
+    let index = index.map(|i| i as u32).or(number).ok_or(Errno::ENXIO)?;
+    let flags = match (has(b"ro"), has(b"nocopy")) {
+        (true, _) => record::MountFlags::READ_ONLY,
+        (false, true) => record::MountFlags::default(),
+        (false, false) => record::MountFlags::INITIAL_CONTENT,
+    };
+    let spec = record::Mount { source: record::MountSource::Disk(index), target, fstype: b"", options: b"", flags };
+    mount_one(&fs.root(), &spec, None)
+}
+
 /// The directory at an absolute path without links; what is missing of it is made, as container runtimes do for volumes.
 pub(crate) fn make_dirs(root: &PathRef, path: &[u8]) -> Result<PathRef> {
     let mut at = root.clone();

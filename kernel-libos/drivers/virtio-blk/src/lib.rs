@@ -3,7 +3,7 @@
 //! A request is one buffer: a header that we write, the data, and a status byte that the device writes.
 //!
 //! ```text
-//! header: 0 type u32 (0 read, 1 write, 4 flush), 4 reserved, 8 sector u64 (of 512 bytes)      status: 0 good, 1 error, 2 unsupported
+//! header: 0 type u32 (0 read, 1 write, 4 flush, 8 serial number), 4 reserved, 8 sector u64 (of 512 bytes)      status: 0 good, 1 error, 2 unsupported
 //! ```
 //!
 //! Pages go to and from the disk without a copy; bytes that are no whole pages go through pages of their own. Long transfers are cut into several requests
@@ -39,6 +39,7 @@ const SEG_MAX_AT: usize = 12;
 const BLK_SIZE_AT: usize = 20;
 
 const SECTOR_BYTES: u64 = 512;
+const SERIAL_BYTES: usize = 20;
 /// Requests in flight.
 const SLOTS: usize = 32;
 /// Bytes of a slot in the queue's memory: header, then status.
@@ -71,6 +72,7 @@ enum Kind {
     Read = 0,
     Write = 1,
     Flush = 4,
+    Serial = 8,
 }
 
 /// A request slot.
@@ -170,7 +172,7 @@ impl Disk {
         state.queue.own().write(at, &header);
         let head = (Part::Own(at, HEADER_BYTES), Direction::ToDevice);
         let tail = (Part::Own(at + HEADER_BYTES, 1), Direction::FromDevice);
-        let direction = if kind == Kind::Read { Direction::FromDevice } else { Direction::ToDevice };
+        let direction = if matches!(kind, Kind::Read | Kind::Serial) { Direction::FromDevice } else { Direction::ToDevice };
         let added = match data {
             None => state.queue.add(&[head, tail], slot),
             Some(data) => state.queue.add(&[head, (data, direction), tail], slot),
@@ -314,6 +316,18 @@ impl BlockDevice for Disk {
             self.is_dirty.store(true, Ordering::Release);
         }
         result
+    }
+
+    fn serial(&self) -> Option<Vec<u8>> {
+        let page = Frame::alloc_zeroed().ok()?;
+        let slot = self.progress.wait_uninterruptible(|| self.try_submit(Kind::Serial, 0, Some(Part::Start(&page, SERIAL_BYTES))));
+        self.kick();
+        self.finish(slot).ok()?;
+        let mut serial = alloc::vec![0; SERIAL_BYTES];
+        page.read(0, &mut serial);
+        // Shorter ones end with a NUL (virtio 1.2, 5.2.6).
+        serial.truncate(serial.iter().position(|b| *b == 0).unwrap_or(SERIAL_BYTES));
+        Some(serial)
     }
 
     fn len_bytes(&self) -> u64 {

@@ -104,7 +104,9 @@ pub fn read_block(state: &mut State, meta: &Meta, index: u64) -> Result<Option<V
 /// # Errors
 /// `EUCLEAN`.
 pub fn entries(block: &[u8], end: usize, f: &mut dyn FnMut(usize, usize, Entry<'_>) -> bool) -> Result<()> {
-    walk(block, end, &mut |slot| slot.inode == 0 || f(slot.at, slot.len, Entry { inode: slot.inode, file_type: slot.kind, name: slot.name }))
+    walk(block, end, &mut |slot| {
+        slot.inode == 0 || f(slot.at, slot.len, Entry { inode: slot.inode, file_type: slot.kind, name: slot.name })
+    })
 }
 
 /// Bytes of a directory's blocks that hold entries.

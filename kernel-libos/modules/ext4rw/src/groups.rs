@@ -4,12 +4,15 @@ use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use libos_core::{Errno, Result};
-use ukc_ext4_layout::{FIRST_INODE, GROUP_DESC_SIZE, GroupDesc, SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET, Superblock, checksum, compat, incompat, ro_compat};
+use ukc_ext4_layout::{
+    FIRST_INODE, GROUP_DESC_SIZE, GroupDesc, SUPERBLOCK_MAGIC, SUPERBLOCK_OFFSET, Superblock, checksum, compat, incompat, ro_compat,
+};
 
 use crate::store::{BLOCK, Bytes, Store};
 
 /// Features that a writer must understand; anything else is refused.
-const KNOWN_INCOMPAT: u32 = incompat::FILETYPE | incompat::RECOVER | incompat::EXTENTS | incompat::BITS64 | incompat::FLEX_BG | incompat::CSUM_SEED;
+const KNOWN_INCOMPAT: u32 =
+    incompat::FILETYPE | incompat::RECOVER | incompat::EXTENTS | incompat::BITS64 | incompat::FLEX_BG | incompat::CSUM_SEED;
 const KNOWN_RO_COMPAT: u32 = ro_compat::SPARSE_SUPER
     | ro_compat::LARGE_FILE
     | ro_compat::HUGE_FILE
@@ -23,7 +26,6 @@ const RESERVED_GDT: usize = 0xce;
 const JOURNAL_INODE: usize = 0xe0;
 const LAST_ORPHAN: usize = 0xe8;
 const WRITE_TIME: usize = 0x30;
-const HAS_JOURNAL: u32 = 0x4;
 
 // Flags of a group.
 const INODE_UNINIT: u16 = 1;
@@ -117,7 +119,7 @@ impl Shape {
             extra_isize: sb.want_extra_isize().clamp(32, 64),
             has_checksums: sb.feature_ro_compat() & ro_compat::METADATA_CSUM != 0,
             seed: sb.seed(),
-            journal_inode: if sb.feature_compat() & HAS_JOURNAL != 0 { le32(sb.bytes(), JOURNAL_INODE) } else { 0 },
+            journal_inode: if sb.feature_compat() & compat::HAS_JOURNAL != 0 { le32(sb.bytes(), JOURNAL_INODE) } else { 0 },
             desc_bytes: if has_64bit { sb.desc_size().into() } else { GROUP_DESC_SIZE },
             compat: sb.feature_compat(),
             ro_compat: sb.feature_ro_compat(),
@@ -130,7 +132,7 @@ impl Shape {
             && shape.blocks > 1
             && (1..=bits).contains(&shape.blocks_per_group)
             && (8..=bits).contains(&shape.inodes_per_group)
-            && shape.inodes_per_group % 8 == 0
+            && shape.inodes_per_group.is_multiple_of(8)
             && (256..=BLOCK).contains(&shape.inode_bytes)
             && shape.inode_bytes.is_power_of_two()
             && matches!(shape.desc_bytes, 32 | 64)
@@ -150,7 +152,8 @@ impl Shape {
         if self.compat & compat::SPARSE_SUPER2 != 0 {
             return self.backups.contains(&(group as u32));
         }
-        let is_power = |base: u64| core::iter::successors(Some(base), |n| n.checked_mul(base)).take_while(|n| *n <= group).any(|n| n == group);
+        let is_power =
+            |base: u64| core::iter::successors(Some(base), |n| n.checked_mul(base)).take_while(|n| *n <= group).any(|n| n == group);
         self.ro_compat & ro_compat::SPARSE_SUPER == 0 || group == 1 || [3, 5, 7].into_iter().any(is_power)
     }
 }
@@ -197,7 +200,17 @@ impl Groups {
         let free_inodes = groups.iter().map(|g| g.free_inodes).sum();
         let last_orphan = le32(sb.bytes(), LAST_ORPHAN);
         let is_marked = sb.feature_incompat() & incompat::RECOVER != 0;
-        Ok(Groups { shape, groups, free_blocks, free_inodes, last_orphan, is_marked, held: Vec::new(), held_blocks: 0, holds_metadata: false })
+        Ok(Groups {
+            shape,
+            groups,
+            free_blocks,
+            free_inodes,
+            last_orphan,
+            is_marked,
+            held: Vec::new(),
+            held_blocks: 0,
+            holds_metadata: false,
+        })
     }
 
     /// Where an inode is: its block and the byte in it.
@@ -304,7 +317,7 @@ impl Groups {
         let is_free = |bit: u32| bitmap[bit as usize / 8] & 1 << (bit % 8) == 0;
         let mut bit = from;
         while bit < len {
-            if bit % 8 == 0 && bitmap[bit as usize / 8] == 0xff {
+            if bit.is_multiple_of(8) && bitmap[bit as usize / 8] == 0xff {
                 bit += 8;
                 continue;
             }
@@ -330,7 +343,10 @@ impl Groups {
 
     /// The end of the held range that a block is in.
     fn held_at(&self, block: u64) -> Option<u64> {
-        self.held.iter().find(|(start, len)| (*start..*start + u64::from(*len)).contains(&block)).map(|(start, len)| start + u64::from(*len))
+        self.held
+            .iter()
+            .find(|(start, len)| (*start..*start + u64::from(*len)).contains(&block))
+            .map(|(start, len)| start + u64::from(*len))
     }
 
     /// Gives blocks back. They are not taken again before [`Groups::release_held`].

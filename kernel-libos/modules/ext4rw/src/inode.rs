@@ -400,4 +400,3 @@ impl VfsInode for Inode {
         self
     }
 }
-

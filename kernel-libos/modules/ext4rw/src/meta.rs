@@ -83,8 +83,10 @@ impl Meta {
         };
         let mode = u32::from(raw.mode());
         let kind = mode & linux::S_IFMT;
-        let is_known =
-            matches!(kind, linux::S_IFREG | linux::S_IFDIR | linux::S_IFLNK | linux::S_IFCHR | linux::S_IFBLK | linux::S_IFIFO | linux::S_IFSOCK);
+        let is_known = matches!(
+            kind,
+            linux::S_IFREG | linux::S_IFDIR | linux::S_IFLNK | linux::S_IFCHR | linux::S_IFBLK | linux::S_IFIFO | linux::S_IFSOCK
+        );
         if !is_known || raw.size() > i64::MAX as u64 || raw.flags() & inode_flags::INLINE_DATA != 0 {
             return Err(Errno::EUCLEAN);
         }
@@ -126,10 +128,8 @@ impl Meta {
         if node.depth == 0 {
             for e in node.extents() {
                 let begins = self.extents.last().map_or(0, |last| u64::from(last.logical) + u64::from(last.len));
-                let is_sound = e.len > 0
-                    && u64::from(e.logical) >= begins
-                    && e.physical > 0
-                    && e.physical.saturating_add(e.len.into()) <= blocks;
+                let is_sound =
+                    e.len > 0 && u64::from(e.logical) >= begins && e.physical > 0 && e.physical.saturating_add(e.len.into()) <= blocks;
                 if !is_sound {
                     return Err(Errno::EUCLEAN);
                 }
