@@ -356,6 +356,18 @@ pub struct InspectArgs {
     /// Image in the local store, image directory, or machine
     #[arg(value_name = "NAME|PATH")]
     pub image: String,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "json")]
+    pub format: InspectFormat,
+}
+
+/// See `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InspectFormat {
+    /// The document with all that is known
+    Json,
+    /// A summary of an image for a pipeline's page
+    Markdown,
 }
 
 #[derive(Debug, Args)]

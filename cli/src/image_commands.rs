@@ -4,10 +4,10 @@ use std::path::Path;
 
 use ukc_store::{ImageStore, read_document};
 
-use crate::args::{Format, ImagesArgs, InspectArgs, RmArgs};
+use crate::args::{Format, ImagesArgs, InspectArgs, InspectFormat, RmArgs};
 use crate::machine_commands::{self, machines};
 use crate::report::{self, FAILED, Failure};
-use crate::{places, table, units};
+use crate::{markdown, places, table, units};
 
 /// Digits of an id that tables show.
 const SHORT_ID: usize = 12;
@@ -86,11 +86,16 @@ pub fn prune() -> Result<u8, Failure> {
 /// Prints an image's or a machine's document.
 pub fn inspect(args: &InspectArgs) -> Result<u8, Failure> {
     let dir = Path::new(&args.image);
-    if dir.join("image.json").is_file() {
-        return report::output(&read_document(dir)?.to_json()).map(|()| 0);
-    }
-    if let Ok(known) = machines()?.find(&args.image) {
+    let image = if dir.join("image.json").is_file() {
+        read_document(dir)?
+    } else if let (Ok(known), InspectFormat::Json) = (machines()?.find(&args.image), args.format) {
         return report::output(&report::json(&machine_commands::document(&known))?).map(|()| 0);
-    }
-    report::output(&store()?.find(&args.image)?.image.to_json()).map(|()| 0)
+    } else {
+        store()?.find(&args.image)?.image
+    };
+    let text = match args.format {
+        InspectFormat::Json => image.to_json(),
+        InspectFormat::Markdown => markdown::summary(&args.image, &image),
+    };
+    report::output(&text).map(|()| 0)
 }

@@ -13,6 +13,7 @@ mod image_commands;
 mod interrupt;
 mod launch;
 mod machine_commands;
+mod markdown;
 mod network;
 mod outputs;
 mod places;
