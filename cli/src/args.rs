@@ -30,6 +30,14 @@ Examples:
 
 The program's exit status becomes ours; 125 means that ukc itself failed, 126 and 127 that the program could not be started.";
 
+const CHECK_EXAMPLES: &str = "\
+Examples:
+  ukc check --program /usr/sbin/nginx          a program of this machine
+  ukc check --program /app/server --root tree  a program of a root file system in a directory
+  ukc check --program ./server --format json   for other programs
+
+The status is 0; with --strict it is 3 for a program that needs a Linux kernel.";
+
 const DIFF_EXAMPLES: &str = "\
 Examples:
   ukc diff app:1 app:2                         system calls, modules, files, packages, ports that came and went
@@ -85,6 +93,9 @@ pub enum Command {
     Kill(machines::KillArgs),
     /// Wait for machines to end, and print their programs' statuses
     Wait(machines::WaitArgs),
+    /// Say which system calls a program can make, what the libOS makes of them, and which guest is right
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(CheckArgs),
     /// Compare two images: what can be reached in the new one that could not be before
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(DiffArgs),
@@ -368,6 +379,34 @@ pub enum InspectFormat {
     Json,
     /// A summary of an image for a pipeline's page
     Markdown,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The program, as this machine names it or as the root directory does
+    #[arg(long, value_name = "FILE")]
+    pub program: PathBuf,
+    /// The root file system that it belongs to
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
+    /// How to print what was found
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: CheckFormat,
+    /// End with 3 when the program needs a Linux kernel
+    #[arg(long)]
+    pub strict: bool,
+    /// Arguments that the program is started with
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<String>,
+}
+
+/// See `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CheckFormat {
+    /// A table and the verdict
+    Text,
+    /// A JSON document
+    Json,
 }
 
 #[derive(Debug, Args)]

@@ -6,6 +6,7 @@
 
 mod args;
 mod build;
+mod check;
 mod diff;
 mod doctor;
 mod generate;
@@ -63,6 +64,7 @@ fn run() -> Result<u8, Failure> {
         Command::Stop(args) => machine_commands::stop(&args),
         Command::Kill(args) => machine_commands::kill(&args),
         Command::Wait(args) => machine_commands::wait(&args),
+        Command::Check(args) => check::command(&args, &config),
         Command::Diff(args) => diff::command(&args, &config),
         Command::Doctor(args) => doctor::command(&args),
         Command::Completion(args) => generate::completion(&args),

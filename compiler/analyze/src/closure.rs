@@ -144,7 +144,7 @@ impl<'a> Closure<'a> {
         if named > 0 {
             self.rule("named-programs", format!("arguments and scripts name {named} further programs"));
         }
-        if is_shell {
+        if is_shell && self.context.options.follows_shells {
             self.everything(files);
         }
         self.plugins(files);

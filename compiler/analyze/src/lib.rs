@@ -47,13 +47,15 @@ pub struct Options<'a> {
     pub command_span: Option<Span>,
     /// The `USER`.
     pub user_span: Option<Span>,
+    /// Whether what a shell may start belongs to the closure, too: all programs and libraries of the image.
+    pub follows_shells: bool,
     /// Summaries by content.
     pub cache: Option<&'a dyn Cache>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { span_of: &|_| None, command_span: None, user_span: None, cache: None }
+        Options { span_of: &|_| None, command_span: None, user_span: None, follows_shells: true, cache: None }
     }
 }
 

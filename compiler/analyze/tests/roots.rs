@@ -17,6 +17,7 @@ fn program() -> Vec<u8> {
 
 fn options() -> Options<'static> {
     Options {
+        follows_shells: true,
         span_of: &|_| Some(Span { file: FileId(0), start: 10, end: 20 }),
         command_span: Some(Span { file: FileId(0), start: 30, end: 40 }),
         user_span: Some(Span { file: FileId(0), start: 50, end: 60 }),

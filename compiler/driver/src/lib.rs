@@ -17,6 +17,7 @@ mod document;
 mod network;
 mod notes;
 pub mod output;
+mod program;
 mod record;
 mod stage;
 mod text;
@@ -33,9 +34,11 @@ use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
 pub use network::Network;
+pub use program::{Checked, check_program, judge};
 pub use record::{signal_number, stop_signal_number};
 pub use stage::Stage;
 pub use text::config_text;
+pub use ukc_select::{Recommended, Verdict};
 pub use {ukc_build as build, ukc_fetch as fetch, ukc_image_json as image_json, ukc_oci as oci, ukc_sandbox as sandbox};
 
 /// What to compile.

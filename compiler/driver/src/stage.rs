@@ -130,6 +130,7 @@ pub fn analyze(built: &Built, cache: Option<&DirCache>) -> Result<Facts, Vec<Dia
         span_of: &span_of,
         command_span: built.spans.entrypoint.or(built.spans.cmd),
         user_span: built.spans.user,
+        follows_shells: true,
         cache: cache.map(|c| c as &dyn Cache),
     };
     ukc_analyze::analyze(&built.tree, &built.config, &options)

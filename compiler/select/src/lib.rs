@@ -12,13 +12,15 @@
 //!
 //! A call of the set that no module has is *missing*: it answers ENOSYS and is listed with its evidence.
 //!
-//! What is absent: `select` never opens a file, and it does not link. The choice between libOS and Linux guest is not made here yet: the plan is
-//! always for the libOS.
+//! What is absent: `select` never opens a file, and it does not link. The plan is always for the libOS; whether that is the right guest is a verdict of
+//! its own ([`choose`]).
 #![forbid(unsafe_code)]
 
 mod catalogue;
+mod guest;
 mod plan;
 mod text;
 
 pub use catalogue::{Catalogue, CatalogueError, Handler, Module, State};
+pub use guest::{Recommended, Verdict, choose};
 pub use plan::{Chosen, Guest, Missing, ModuleReason, Options, Plan, PlannedModule, select};
