@@ -24,6 +24,7 @@ fn facts() -> Image {
         syscalls: Vec::new(),
         files: Files::default(),
         ports: Vec::new(),
+        packages: Vec::new(),
         volumes: Vec::new(),
         memory_floor_bytes: 1 << 20,
         inputs: Vec::new(),

@@ -163,3 +163,25 @@ fn checked(command: &mut Command) -> Result<String, String> {
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+/// Returns the `ukc` of this checkout, built now in the profile that this test was built in.
+///
+/// # Errors
+/// Why it could not be built.
+pub fn ukc(workspace: &Path) -> Result<PathBuf, String> {
+    if let Some(given) = std::env::var_os("UKC") {
+        return Ok(given.into());
+    }
+    let me = std::env::current_exe().map_err(|e| e.to_string())?;
+    let profile = me.ancestors().nth(2).ok_or("the test's executable lies in no target folder")?;
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "-p", "ukc", "--locked"]).current_dir(workspace);
+    if profile.ends_with("release") {
+        cargo.arg("--release");
+    }
+    match cargo.status() {
+        Ok(status) if status.success() => Ok(profile.join("ukc")),
+        Ok(_) => Err("building ukc failed".to_owned()),
+        Err(e) => Err(format!("cannot run cargo: {e}")),
+    }
+}

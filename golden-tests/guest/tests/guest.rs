@@ -2,8 +2,8 @@
 //!
 //! `UKC_GUEST_KEEP=1` keeps the folders of tests that failed, to look at and to run by hand.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
         tests.iter().for_each(|t| println!("{}: test", t.name));
         return ExitCode::SUCCESS;
     }
-    let ukc = match ukc(&workspace) {
+    let ukc = match compile::ukc(&workspace) {
         Ok(ukc) => ukc,
         Err(e) => {
             eprintln!("error: {e}");
@@ -68,23 +68,4 @@ fn one(test: &plan::Test, ukc: &Path) -> Result<(), String> {
         return result.map_err(|why| format!("{why}\nkept in {}", kept.display()));
     }
     result
-}
-
-/// Returns the `ukc` of this checkout, built now in the profile that this test was built in.
-fn ukc(workspace: &Path) -> Result<PathBuf, String> {
-    if let Some(given) = std::env::var_os("UKC") {
-        return Ok(given.into());
-    }
-    let me = std::env::current_exe().map_err(|e| e.to_string())?;
-    let profile = me.ancestors().nth(2).ok_or("the test's executable lies in no target folder")?;
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "-p", "ukc", "--locked"]).current_dir(workspace);
-    if profile.ends_with("release") {
-        cargo.arg("--release");
-    }
-    match cargo.status() {
-        Ok(status) if status.success() => Ok(profile.join("ukc")),
-        Ok(_) => Err("building ukc failed".to_owned()),
-        Err(e) => Err(format!("cannot run cargo: {e}")),
-    }
 }

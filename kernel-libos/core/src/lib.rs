@@ -12,7 +12,7 @@
 //! | `mm` | frames, heap, address spaces, page faults |
 //! | `task` | processes, scheduler, signals |
 //! | `file`, `poll`, `vfs` | descriptors, readiness, path lookup, the inode trait |
-//! | `device`, `time`, `random` | what drivers offer; clocks and timers; random bytes |
+//! | `device`, `interfaces`, `time`, `random` | what drivers offer; network interfaces as programs see them; clocks and timers; random bytes |
 //! | `exec` | from an ELF file to a runnable address space |
 //! | `start`, `command_line`, `control` | boot record to first process; who may change it and watch it |
 //! | `hooks`, `irq`, `enosys` | what the architecture calls |
@@ -32,6 +32,7 @@ pub mod enosys;
 pub mod exec;
 pub mod file;
 pub mod hooks;
+pub mod interfaces;
 pub mod io;
 pub mod irq;
 pub mod mm;

@@ -47,6 +47,7 @@ pub(crate) const AF_INET6: i32 = 10;
 fn init() {
     socket::register(AF_INET, create_v4, None);
     socket::register(AF_INET6, create_v6, None);
+    libos_core::interfaces::set_list(|| stack::with(|s| s.interfaces()));
     libos_core::start::after_mount(config::write_resolv_conf);
     libos_core::start::at_shutdown(stack::drain);
 }

@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use hashbrown::HashMap;
+use libos_core::interfaces::Interface;
 use libos_core::sync::SpinLock;
 use libos_core::task::wait::{WaitQueue, Wake, wait_in};
 use libos_core::{Errno, Result, device, mm, time};
@@ -335,6 +336,30 @@ impl Stack {
     /// Whether the card has an address, or never will.
     pub fn is_configured(&self) -> bool {
         self.card.as_ref().is_none_or(|card| !card.interface.ip_addrs().is_empty()) || self.dhcp.is_none()
+    }
+
+    /// The links as programs see them.
+    pub fn interfaces(&mut self) -> Vec<Interface> {
+        let addresses = |link: &Link| link.interface.ip_addrs().iter().map(|cidr| (cidr.address().into(), cidr.prefix_len())).collect();
+        let lo = Interface {
+            index: 1,
+            name: "lo",
+            mac: [0; 6],
+            mtu: 65536,
+            is_loopback: true,
+            addresses: addresses(&self.loopback),
+            gateway: None,
+        };
+        let mut all = Vec::from([lo]);
+        if let Some(card) = &mut self.card {
+            let mut gateway = None;
+            card.interface.routes_mut().update(|routes| {
+                gateway = routes.iter().find(|r| r.cidr.prefix_len() == 0).map(|r| r.via_router.into());
+            });
+            let (mac, mtu) = card.device().map_or(([0; 6], 1500), |device| (device.mac(), device.mtu() as u32));
+            all.push(Interface { index: 2, name: "eth0", mac, mtu, is_loopback: false, addresses: addresses(card), gateway });
+        }
+        all
     }
 
     /// Which link reaches a destination, and the source address to use.

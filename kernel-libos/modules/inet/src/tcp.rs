@@ -264,7 +264,7 @@ impl FileOps for TcpSocket {
             (FIONREAD, State::Connected(id)) => stack::with(|s| s.flow(id).socket().recv_queue()),
             (SIOCOUTQ, State::Connected(id)) => stack::with(|s| s.flow(id).socket().send_queue()),
             (FIONREAD | SIOCOUTQ, _) => 0,
-            _ => return Err(Errno::ENOTTY),
+            _ => return libos_core::interfaces::ioctl(request, arg),
         };
         UserPtr::<i32>::new(arg).write(value as i32).map(|()| 0)
     }

@@ -154,7 +154,7 @@ impl FileOps for UdpSocket {
 
     fn ioctl(&self, _: &OpenFile, request: u32, arg: usize) -> Result<usize> {
         if request != FIONREAD {
-            return Err(Errno::ENOTTY);
+            return libos_core::interfaces::ioctl(request, arg);
         }
         // The size of the next datagram (udp(7)).
         let next = self.id().map_or(0, |id| stack::with(|s| s.datagram(id).socket().peek().map_or(0, |(data, _)| data.len())));

@@ -23,7 +23,7 @@ use libos_core::{Errno, Result, Task};
 
 libos_core::module! {
     name: socket,
-    needs: [fd, inet, unix],
+    needs: [fd, inet, netlink, unix],
     syscalls: {
         socket => sys_socket,
         socketpair => sys_socketpair,

@@ -314,7 +314,7 @@ impl FileOps for UnixSocket {
 
     fn ioctl(&self, _: &OpenFile, request: u32, arg: usize) -> Result<usize> {
         if request != FIONREAD {
-            return Err(Errno::ENOTTY);
+            return libos_core::interfaces::ioctl(request, arg);
         }
         let count = {
             let inner = self.inner.lock();
