@@ -8,7 +8,9 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use core::net::IpAddr;
 use hashbrown::HashMap;
+
 use libos_core::interfaces::Interface;
 use libos_core::sync::SpinLock;
 use libos_core::task::wait::{WaitQueue, Wake, wait_in};
@@ -340,14 +342,17 @@ impl Stack {
 
     /// The links as programs see them.
     pub fn interfaces(&mut self) -> Vec<Interface> {
-        let addresses = |link: &Link| link.interface.ip_addrs().iter().map(|cidr| (cidr.address().into(), cidr.prefix_len())).collect();
+        let addresses = |link: &Link| -> Vec<(IpAddr, u8)> {
+            link.interface.ip_addrs().iter().map(|cidr| (cidr.address().into(), cidr.prefix_len())).collect()
+        };
         let lo = Interface {
             index: 1,
             name: "lo",
             mac: [0; 6],
             mtu: 65536,
             is_loopback: true,
-            addresses: addresses(&self.loopback),
+            // The loopback link answers for the card's addresses, too; they are the card's all the same.
+            addresses: addresses(&self.loopback).into_iter().filter(|(address, _)| address.is_loopback()).collect(),
             gateway: None,
         };
         let mut all = Vec::from([lo]);
