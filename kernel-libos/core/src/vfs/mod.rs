@@ -16,6 +16,7 @@
 //! | `reclaim` | giving cached pages back when memory is short |
 //! | `registry` | what modules offer: file systems, devices, FIFOs, the writable layer |
 //! | `sparse` | a map for pages and inodes by number |
+//! | `nodes` | names that the kernel itself adds and removes |
 //! | `boot` | mounts of the boot record |
 //!
 //! A new file system is a module that implements [`Inode`] and [`FileSystem`] and registers a [`registry::FileSystemType`] in its init function.
@@ -27,6 +28,7 @@ pub mod files;
 pub mod inode;
 pub mod locks;
 pub mod mount;
+pub mod nodes;
 pub mod open;
 pub mod ops;
 pub mod paged;

@@ -58,7 +58,7 @@ const fn dir(name: &'static [u8], permissions: u32) -> Entry {
 }
 
 /// Device numbers: Documentation/admin-guide/devices.txt.
-static ENTRIES: [Entry; 16] = [
+static ENTRIES: [Entry; 17] = [
     device(b"null", 0o666, memory::MAJOR, memory::NULL),
     device(b"zero", 0o666, memory::MAJOR, memory::ZERO),
     device(b"full", 0o666, memory::MAJOR, memory::FULL),
@@ -67,6 +67,7 @@ static ENTRIES: [Entry; 16] = [
     device(b"kmsg", 0o644, memory::MAJOR, memory::KMSG),
     device(b"tty", 0o666, 5, 0),
     device(b"console", 0o620, 5, 1),
+    device(b"ptmx", 0o666, 5, 2),
     link(b"fd", b"/proc/self/fd"),
     link(b"stdin", b"/proc/self/fd/0"),
     link(b"stdout", b"/proc/self/fd/1"),
