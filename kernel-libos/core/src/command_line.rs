@@ -11,7 +11,17 @@
 //! | `ukc.mount=DISK:PATH:OPTIONS` | mounts a disk, by serial number or index; options are `ro` and `nocopy`, separated by commas |
 //! | `ukc.tty` | the console is a terminal: somebody sits at the other end |
 //! | `ukc.trace` | print system calls, as the record's flag does |
-//! | `-- WORDS` | program and arguments, as other guests take them |
+//! | `-- WORDS` | program and arguments, as other guests take them; a word in single or double quotes may have spaces |
+//!
+//! urunc hands guests one of two other dialects, which are understood as well:
+//!
+//! ```text
+//! Unikraft env.vars=[ K=V ... ] netdev.ip=ADDRESS/PREFIX:GATEWAY:DNS vfs.fstab=[ ... ] -- PROGRAM ARGS
+//! panic=-1 console=ttyS0 root=/dev/vda rw ip=ADDRESS::GATEWAY:MASK:HOST:DEVICE:off K=V ... init=PROGRAM -- ARGS
+//! ```
+//!
+//! In the second, `init=` (or `rdinit=`) names the program, what follows `--` are its arguments only, and `NAME=VALUE` words that are no kernel parameters
+//! are variables, as on Linux. The addresses are read by the network module.
 //!
 //! Words that mean nothing here are left to others: monitors add some (`console=`, `virtio_mmio.device=`), and so may modules (`ip=`).
 
@@ -66,6 +76,55 @@ pub fn decode(word: &[u8]) -> Vec<u8> {
     out
 }
 
+/// The words of a command line, of which parts may be in quotes; without the quotes.
+fn quoted_words(line: &[u8]) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut word: Option<Vec<u8>> = None;
+    let mut quote = None;
+    for &byte in line.split(|b| *b == 0).next().unwrap_or_default() {
+        // Our own words have no quotes: there, `%` says everything.
+        let is_own = word.as_ref().is_some_and(|w| w.starts_with(b"ukc."));
+        match (byte, quote) {
+            (b'\'' | b'"', None) if !is_own => {
+                quote = Some(byte);
+                word.get_or_insert_default();
+            }
+            (_, Some(open)) if byte == open => quote = None,
+            (_, None) if byte.is_ascii_whitespace() => out.extend(word.take()),
+            _ => word.get_or_insert_default().push(byte),
+        }
+    }
+    out.extend(word);
+    out
+}
+
+/// Parameters of the kernel that monitors and urunc pass, which are no variables.
+const PARAMETERS: [&[u8]; 16] = [
+    b"panic",
+    b"console",
+    b"root",
+    b"rootfstype",
+    b"rootflags",
+    b"ip",
+    b"init",
+    b"rdinit",
+    b"reboot",
+    b"loglevel",
+    b"pci",
+    b"nomodules",
+    b"random",
+    b"tsc",
+    b"earlyprintk",
+    b"mitigations",
+];
+
+/// Whether a word of Linux' dialect is a variable for the program (Documentation/admin-guide/kernel-parameters: unknown ones without a dot are).
+fn is_variable(word: &[u8]) -> bool {
+    let Some(at) = word.iter().position(|&b| b == b'=') else { return false };
+    let name = &word[..at];
+    !name.is_empty() && !name.contains(&b'.') && !PARAMETERS.contains(&name)
+}
+
 fn number(text: &[u8]) -> Option<u32> {
     core::str::from_utf8(text).ok()?.parse().ok()
 }
@@ -74,14 +133,27 @@ impl Overrides {
     /// Reads a command line.
     pub fn parse(line: &[u8]) -> Overrides {
         let mut over = Overrides::default();
-        let mut words = words(line);
+        let mut words = quoted_words(line).into_iter();
+        let mut init = None;
+        let mut variables = Vec::new();
         while let Some(word) = words.next() {
             if word == b"--" {
-                over.arguments = words.by_ref().map(decode).collect();
+                over.arguments = words.by_ref().collect();
                 over.program = over.arguments.first().cloned();
                 break;
             }
-            let Some(word) = word.strip_prefix(b"ukc.") else { continue };
+            if word == b"env.vars=[" {
+                over.environment.extend(words.by_ref().take_while(|w| w != b"]").filter(|w| w.contains(&b'=')));
+                continue;
+            }
+            let Some(word) = word.strip_prefix(b"ukc.") else {
+                match word.strip_prefix(b"init=").or_else(|| word.strip_prefix(b"rdinit=")) {
+                    Some(program) if !program.is_empty() => init = Some(program.to_vec()),
+                    _ if is_variable(&word) => variables.push(word),
+                    _ => {}
+                }
+                continue;
+            };
             let (name, value) = match word.iter().position(|&b| b == b'=') {
                 Some(at) => (&word[..at], decode(&word[at + 1..])),
                 None => (word, Vec::new()),
@@ -98,6 +170,11 @@ impl Overrides {
                 b"mount" => over.mounts.push(value),
                 _ => {}
             }
+        }
+        if let Some(init) = init {
+            over.arguments.insert(0, init.clone());
+            over.program = Some(init);
+            over.environment.append(&mut variables);
         }
         over
     }
@@ -156,6 +233,19 @@ mod tests {
         assert_eq!(with_record(b"ukc.program=/bin/sh").0, list(&["/bin/sh"]));
         assert_eq!(with_record(b"panic=-1 -- /bin/ls -l").0, list(&["/bin/ls", "-l"]));
         assert_eq!(Overrides::parse(b"-- /bin/ls -l").program.as_deref(), Some(&b"/bin/ls"[..]));
+    }
+
+    #[test]
+    fn the_two_dialects_of_urunc() {
+        let unikraft = b"Unikraft env.vars=[ A=2 \"B=x y\" ] netdev.ip=10.0.0.2/24:10.0.0.1:8.8.8.8 vfs.fstab=[ \"initrd0:/:extract:::\" ] -- /bin/app -c 'two words'";
+        assert_eq!(with_record(unikraft), (list(&["/bin/app", "-c", "two words"]), list(&["PATH=/bin", "A=2", "B=x y"])));
+        let linux = b"panic=-1 console=ttyS0 root=/dev/vda rw ip=10.0.0.2::10.0.0.1:255.255.255.0:urunc:eth0:off A=3 N='x y' init=/bin/app -- -c '100%25 sure'";
+        assert_eq!(with_record(linux), (list(&["/bin/app", "-c", "100%25 sure"]), list(&["PATH=/bin", "A=3", "N=x y"])));
+        assert_eq!(Overrides::parse(linux).program.as_deref(), Some(&b"/bin/app"[..]));
+        // Without init= nobody says that these are variables.
+        assert_eq!(with_record(b"A=3 quiet").1, list(&["PATH=/bin", "A=1"]));
+        assert_eq!(with_record(b"ukc.arg=it's ukc.arg=a'b").0, list(&["it's", "a'b"]));
+        assert_eq!(quoted_words(b"a '' \"b c\"d 'open"), list(&["a", "", "b cd", "open"]));
     }
 
     #[test]

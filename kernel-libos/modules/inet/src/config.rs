@@ -52,7 +52,23 @@ struct Given {
 }
 
 fn given_address() -> Option<Given> {
-    command_line::words(start::command_line()).find_map(|word| parse_given(core::str::from_utf8(word.strip_prefix(b"ukc.ip=")?).ok()?))
+    command_line::words(start::command_line()).find_map(|word| {
+        let word = core::str::from_utf8(word).ok()?;
+        // urunc's two dialects have an address as well: the first in our form, the second in Linux'.
+        match word.strip_prefix("ukc.ip=").or_else(|| word.strip_prefix("netdev.ip=")) {
+            Some(given) => parse_given(given),
+            None => parse_linux(word.strip_prefix("ip=")?),
+        }
+    })
+}
+
+/// `ADDRESS:SERVER:GATEWAY:MASK:HOST:DEVICE:AUTOCONF[:DNS]` (Linux, Documentation/admin-guide/nfs/nfsroot.rst, "ip=").
+fn parse_linux(text: &str) -> Option<Given> {
+    let parts: Vec<Option<Ipv4Addr>> = text.split(':').map(|part| part.parse().ok()).collect();
+    let part = |index: usize| parts.get(index).copied().flatten();
+    let prefix_len = part(3).map_or(24, |mask| mask.to_bits().leading_ones() as u8);
+    let cidr = IpCidr::new(IpAddress::Ipv4(part(0)?), prefix_len);
+    Some(Given { cidr, gateway: part(2).map(IpAddress::Ipv4), dns: part(7) })
 }
 
 fn parse_given(text: &str) -> Option<Given> {
@@ -130,6 +146,17 @@ impl Dhcp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_in_the_form_of_linux() {
+        let given = parse_linux("10.4.0.2::10.4.0.1:255.255.240.0:urunc:eth0:off").unwrap();
+        assert_eq!(
+            given,
+            Given { cidr: IpCidr::new(IpAddress::v4(10, 4, 0, 2), 20), gateway: Some(IpAddress::v4(10, 4, 0, 1)), dns: None }
+        );
+        assert_eq!(parse_linux("dhcp"), None);
+        assert_eq!(parse_linux("10.4.0.2:::::::1.1.1.1").unwrap().dns, Some(Ipv4Addr::new(1, 1, 1, 1)));
+    }
 
     #[test]
     fn addresses_on_the_command_line() {
