@@ -17,6 +17,7 @@
 extern crate alloc;
 
 mod address;
+mod ancillary;
 mod checksum;
 mod classify;
 mod config;

@@ -11,11 +11,11 @@ use alloc::vec::Vec;
 use libos_core::device::{NetDevice, TxChecksum};
 use libos_core::time;
 use smoltcp::iface::{Config, Interface, PollResult, SocketSet};
-use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium};
+use smoltcp::phy::{self, Checksum, Device, DeviceCapabilities, Medium, PacketMeta};
 use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress};
 
-use crate::{checksum, classify};
+use crate::{ancillary, checksum, classify};
 
 /// Bytes of an Ethernet header.
 const ETHERNET_HEADER: usize = 14;
@@ -43,6 +43,8 @@ struct Phy {
     capabilities: DeviceCapabilities,
     /// Whether the card completes and verifies transport checksums.
     offloads: bool,
+    /// Traffic class of what is being sent. smoltcp has none, and hands a packet's number to the device for IPv4 only.
+    class: u8,
 }
 
 impl Link {
@@ -55,7 +57,7 @@ impl Link {
         capabilities.checksum.ipv4 = Checksum::None;
         capabilities.checksum.tcp = Checksum::None;
         capabilities.checksum.udp = Checksum::None;
-        Link::new(Phy { port: Port::Loopback(VecDeque::new()), capabilities, offloads: false }, HardwareAddress::Ip, seed)
+        Link::new(Phy { port: Port::Loopback(VecDeque::new()), capabilities, offloads: false, class: 0 }, HardwareAddress::Ip, seed)
     }
 
     /// Returns the link of a card, without addresses.
@@ -69,7 +71,7 @@ impl Link {
             capabilities.checksum.udp = Checksum::None;
         }
         let mac = EthernetAddress(device.mac());
-        Link::new(Phy { port: Port::Card(device), capabilities, offloads }, HardwareAddress::Ethernet(mac), seed)
+        Link::new(Phy { port: Port::Card(device), capabilities, offloads, class: 0 }, HardwareAddress::Ethernet(mac), seed)
     }
 
     /// An interface is 2 KB and its making copies it: a frame of its own, which is gone before anything else needs the kernel stack.
@@ -100,6 +102,13 @@ impl Link {
                 return self.interface.poll_at(now, sockets);
             }
         }
+    }
+
+    /// [`Link::egress`] with a traffic class.
+    pub fn egress_with_class(&mut self, now: Instant, sockets: &mut SocketSet<'static>, class: u8) {
+        self.phy.class = class;
+        self.egress(now, sockets);
+        self.phy.class = 0;
     }
 
     /// Looks at a packet's headers.
@@ -140,6 +149,14 @@ impl Link {
 }
 
 impl Phy {
+    /// Bytes before the IP header.
+    fn header(&self) -> usize {
+        match self.port {
+            Port::Card(_) => ETHERNET_HEADER,
+            Port::Loopback(_) => 0,
+        }
+    }
+
     fn send<R>(&mut self, len: usize, fill: impl FnOnce(&mut [u8]) -> R) -> R {
         let mut fill = Some(fill);
         let mut result = None;
@@ -181,18 +198,27 @@ struct OnePacket<'a> {
     phy: &'a mut Phy,
 }
 
-struct Rx<'a>(&'a [u8]);
+struct Rx<'a>(&'a [u8], PacketMeta);
 struct Tx<'a>(&'a mut Phy);
 
 impl phy::RxToken for Rx<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         f(self.0)
     }
+
+    fn meta(&self) -> PacketMeta {
+        self.1
+    }
 }
 
 impl phy::TxToken for Tx<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        self.0.send(len, f)
+        let (header, class) = (self.0.header(), self.0.class);
+        self.0.send(len, |packet| {
+            let result = f(packet);
+            ancillary::set_class(packet.get_mut(header..).unwrap_or_default(), class);
+            result
+        })
     }
 }
 
@@ -207,7 +233,10 @@ impl Device for OnePacket<'_> {
         Self: 'b;
 
     fn receive(&mut self, _: Instant) -> Option<(Rx<'_>, Tx<'_>)> {
-        self.packet.take().map(|packet| (Rx(packet), Tx(self.phy)))
+        let packet = self.packet.take()?;
+        let header = self.phy.header();
+        let meta = ancillary::of_packet(packet.get(header..).unwrap_or_default(), header > 0);
+        Some((Rx(packet, meta), Tx(self.phy)))
     }
 
     fn transmit(&mut self, _: Instant) -> Option<Tx<'_>> {

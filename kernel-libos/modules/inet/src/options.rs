@@ -11,6 +11,7 @@ use libos_core::socket::option_int as int;
 use libos_core::{Errno, Result};
 
 use crate::AF_INET6;
+use crate::ancillary::Wanted;
 
 const IPPROTO_IP: i32 = linux::IPPROTO_IP as i32;
 const IPPROTO_IPV6: i32 = linux::IPPROTO_IPV6 as i32;
@@ -27,6 +28,7 @@ pub struct IpOptions {
     receive_error: AtomicBool,
     no_port: AtomicBool,
     free_bind: AtomicBool,
+    wanted: AtomicU32,
 }
 
 impl IpOptions {
@@ -65,8 +67,9 @@ impl IpOptions {
             linux::IP_RECVERR => self.receive_error.store(value != 0, Relaxed),
             linux::IP_BIND_ADDRESS_NO_PORT => self.no_port.store(value != 0, Relaxed),
             linux::IP_FREEBIND => self.free_bind.store(value != 0, Relaxed),
-            // Ancillary data that nothing produces: asking for none is granted.
-            linux::IP_PKTINFO | linux::IP_RECVTTL | linux::IP_RECVTOS if value == 0 => {}
+            linux::IP_PKTINFO => self.want(Wanted::INFO_V4, value != 0),
+            linux::IP_RECVTTL => self.want(Wanted::TTL, value != 0),
+            linux::IP_RECVTOS => self.want(Wanted::TOS, value != 0),
             linux::IP_MULTICAST_TTL | linux::IP_MULTICAST_LOOP => {}
             linux::IP_TRANSPARENT => return Err(Errno::EPERM),
             _ => return Err(Errno::ENOPROTOOPT),
@@ -82,11 +85,35 @@ impl IpOptions {
             linux::IPV6_TCLASS => self.tos.store(value as u32 & 0xff, Relaxed),
             linux::IPV6_RECVERR => self.receive_error.store(value != 0, Relaxed),
             linux::IPV6_MTU_DISCOVER => self.mtu_discover.store(value as u32, Relaxed),
-            linux::IPV6_RECVPKTINFO | linux::IPV6_RECVHOPLIMIT | linux::IPV6_RECVTCLASS if value == 0 => {}
+            linux::IPV6_RECVPKTINFO => self.want(Wanted::INFO_V6, value != 0),
+            linux::IPV6_RECVHOPLIMIT => self.want(Wanted::HOP_LIMIT, value != 0),
+            linux::IPV6_RECVTCLASS => self.want(Wanted::CLASS, value != 0),
             linux::IPV6_MULTICAST_HOPS | linux::IPV6_MULTICAST_LOOP => {}
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(())
+    }
+
+    fn want(&self, what: Wanted, is_on: bool) {
+        if is_on {
+            self.wanted.fetch_or(what.bits(), Relaxed)
+        } else {
+            self.wanted.fetch_and(!what.bits(), Relaxed)
+        };
+    }
+
+    /// Which ancillary data recvmsg(2) delivers.
+    pub fn wanted(&self) -> Wanted {
+        Wanted::from_bits_retain(self.wanted.load(Relaxed))
+    }
+
+    fn wants(&self, what: Wanted) -> i32 {
+        self.wanted().contains(what).into()
+    }
+
+    /// `IP_TOS`, `IPV6_TCLASS`.
+    pub fn class(&self) -> u8 {
+        self.tos.load(Relaxed) as u8
     }
 
     fn set_ttl(&self, value: u32) -> Result<()> {
@@ -112,7 +139,10 @@ impl IpOptions {
             linux::IP_RECVERR => self.receive_error.load(Relaxed).into(),
             linux::IP_BIND_ADDRESS_NO_PORT => self.no_port.load(Relaxed).into(),
             linux::IP_FREEBIND => self.free_bind.load(Relaxed).into(),
-            linux::IP_PKTINFO | linux::IP_RECVTTL | linux::IP_RECVTOS | linux::IP_TRANSPARENT => 0,
+            linux::IP_PKTINFO => self.wants(Wanted::INFO_V4),
+            linux::IP_RECVTTL => self.wants(Wanted::TTL),
+            linux::IP_RECVTOS => self.wants(Wanted::TOS),
+            linux::IP_TRANSPARENT => 0,
             linux::IP_MTU => 1500,
             _ => return Err(Errno::ENOPROTOOPT),
         })
@@ -125,7 +155,9 @@ impl IpOptions {
             linux::IPV6_TCLASS => self.tos.load(Relaxed) as i32,
             linux::IPV6_RECVERR => self.receive_error.load(Relaxed).into(),
             linux::IPV6_MTU_DISCOVER => self.mtu_discover.load(Relaxed) as i32,
-            linux::IPV6_RECVPKTINFO | linux::IPV6_RECVHOPLIMIT | linux::IPV6_RECVTCLASS => 0,
+            linux::IPV6_RECVPKTINFO => self.wants(Wanted::INFO_V6),
+            linux::IPV6_RECVHOPLIMIT => self.wants(Wanted::HOP_LIMIT),
+            linux::IPV6_RECVTCLASS => self.wants(Wanted::CLASS),
             _ => return Err(Errno::ENOPROTOOPT),
         })
     }

@@ -522,7 +522,13 @@ impl Stack {
         }
 
         let before = flow.seen;
-        let seen = flow.look();
+        let mut seen = flow.look();
+        if flow.is_detached && seen.received > 0 {
+            // Data that nobody will ever read is answered by a reset, so that its sender does not fill the window and wait (RFC 2525, 2.17).
+            flow.socket().abort();
+            link.egress(now, &mut flow.sockets);
+            seen = flow.look();
+        }
         flow.seen = seen;
         let is_established = !matches!(seen.state, tcp::State::Listen | tcp::State::SynSent | tcp::State::SynReceived | tcp::State::Closed);
         if is_established && !flow.is_open {
@@ -665,7 +671,7 @@ impl Stack {
     }
 
     /// Sends what a UDP socket has to send over the link that reaches `to`.
-    pub fn send_datagram(&mut self, id: DatagramId, link: LinkId) {
+    pub fn send_datagram(&mut self, id: DatagramId, link: LinkId, class: u8) {
         let Some(datagram) = self.datagrams.get_mut(id) else { return };
         self.is_unsettled = true;
         let link = match link {
@@ -675,7 +681,7 @@ impl Stack {
                 None => return,
             },
         };
-        link.egress(now(), &mut datagram.sockets);
+        link.egress_with_class(now(), &mut datagram.sockets, class);
     }
 
     fn find_datagram(&self, segment: &Segment) -> Option<DatagramId> {
@@ -793,7 +799,7 @@ impl Stack {
         let waiting: Vec<DatagramId> = self.datagrams.iter().map(|(id, _)| id).collect();
         for id in waiting {
             if self.datagrams.get_mut(id).is_some_and(|d| d.socket().send_queue() > 0) {
-                self.send_datagram(id, link_id);
+                self.send_datagram(id, link_id, 0);
             }
         }
     }

@@ -19,6 +19,7 @@ use smoltcp::wire::{IpAddress, IpEndpoint, IpListenEndpoint};
 
 use crate::AF_INET6;
 use crate::address::{self, Target};
+use crate::ancillary;
 use crate::options::IpOptions;
 use crate::ports::{Claim, ClaimId};
 use crate::stack::{self, DatagramId};
@@ -225,7 +226,8 @@ impl Socket for UdpSocket {
         Ok(())
     }
 
-    fn send(&self, file: &OpenFile, src: &mut IoSrc<'_>, flags: MsgFlags, to: Option<&SockAddr>, _: Vec<Control>) -> Result<usize> {
+    fn send(&self, file: &OpenFile, src: &mut IoSrc<'_>, flags: MsgFlags, to: Option<&SockAddr>, control: Vec<Control>) -> Result<usize> {
+        let wish = ancillary::wish(&control)?;
         let (peer, write_shut, local) = {
             let inner = self.inner.lock();
             (inner.peer, inner.write_shut, inner.local)
@@ -252,24 +254,26 @@ impl Socket for UdpSocket {
         let payload = src.pull_all()?;
         let id = self.bound()?;
         let events = stack::with(|s| s.datagram(id).events.clone());
+        if wish.source.is_some_and(|a| a.version() != to.addr.version() || !stack::with(|s| s.is_local(&a))) {
+            return Err(Errno::EINVAL);
+        }
+        let class = wish.class.unwrap_or_else(|| self.ip.class());
         let meta = udp::UdpMetadata {
             endpoint: to,
-            local_address: Some(local.addr.filter(|a| a.version() == to.addr.version()).unwrap_or(source)),
+            local_address: wish.source.or(local.addr.filter(|a| a.version() == to.addr.version())).or(Some(source)),
             meta: Default::default(),
         };
-        let ttl = self.ip.ttl.load(Relaxed);
+        let ttl = wish.hops.unwrap_or(self.ip.ttl.load(Relaxed) as u8);
         let attempt = || {
             stack::with(|s| {
                 let socket = s.datagram(id).socket();
-                if ttl != 0 {
-                    socket.set_hop_limit(Some(ttl as u8));
-                }
+                socket.set_hop_limit((ttl != 0).then_some(ttl));
                 let result = match socket.send_slice(&payload, meta) {
                     Ok(()) => Ok(payload.len()),
                     Err(udp::SendError::BufferFull) => return None,
                     Err(udp::SendError::Unaddressable) => Err(Errno::EINVAL),
                 };
-                s.send_datagram(id, link);
+                s.send_datagram(id, link, class);
                 Some(result)
             })
         };
@@ -291,14 +295,14 @@ impl Socket for UdpSocket {
             stack::with(|s| {
                 let socket = s.datagram(id).socket();
                 if flags.contains(MsgFlags::PEEK) {
-                    socket.peek().ok().map(|(data, meta)| (data.to_vec(), meta.endpoint))
+                    socket.peek().ok().map(|(data, meta)| (data.to_vec(), *meta))
                 } else {
-                    socket.recv().ok().map(|(data, meta)| (data.to_vec(), meta.endpoint))
+                    socket.recv().ok().map(|(data, meta)| (data.to_vec(), meta))
                 }
             })
         };
         let first = attempt();
-        let (data, from) = match first {
+        let (data, meta) = match first {
             Some(datagram) => datagram,
             None if self.inner.lock().read_shut => return Ok(Received::default()),
             None if file.is_nonblocking() || flags.contains(MsgFlags::DONTWAIT) => return Err(Errno::EAGAIN),
@@ -320,9 +324,9 @@ impl Socket for UdpSocket {
         let is_truncated = moved < data.len();
         Ok(Received {
             len: if flags.contains(MsgFlags::TRUNC) { data.len() } else { moved },
-            from: Some(address::encode_endpoint(self.family, from)),
+            from: Some(address::encode_endpoint(self.family, meta.endpoint)),
             flags: if is_truncated { linux::MSG_TRUNC } else { 0 },
-            control: Vec::new(),
+            control: ancillary::received(self.ip.wanted(), self.family, meta.meta, meta.endpoint.addr, meta.local_address),
         })
     }
 

@@ -262,11 +262,11 @@ fn write_control(task: &Task, header: &Header, control: Vec<Control>, flags: Msg
 }
 
 fn append_if_fits(out: &mut Vec<u8>, room: usize, level: i32, kind: i32, data: &[u8]) -> bool {
-    let fits = out.len() + CMSG_HEADER_BYTES + data.len() <= room;
-    if fits {
-        append_control(out, level, kind, data);
-    }
-    fits
+    // Data that fits in part is delivered in part (`put_cmsg` of Linux).
+    let Some(left) = room.checked_sub(out.len() + CMSG_HEADER_BYTES) else { return false };
+    let count = data.len().min(left);
+    append_control(out, level, kind, &data[..count]);
+    count == data.len()
 }
 
 fn append_control(out: &mut Vec<u8>, level: i32, kind: i32, data: &[u8]) {
