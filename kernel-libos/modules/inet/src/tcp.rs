@@ -470,9 +470,9 @@ impl Socket for TcpSocket {
         self.finish_connect(id, &events)
     }
 
-    fn send(&self, file: &OpenFile, src: &mut IoSrc<'_>, flags: MsgFlags, to: Option<&SockAddr>, _: Vec<Control>) -> Result<usize> {
+    fn send(&self, file: &OpenFile, src: &mut IoSrc<'_>, flags: MsgFlags, _: Option<&SockAddr>, _: Vec<Control>) -> Result<usize> {
         let id = match self.state() {
-            State::Connected(_) if to.is_some() => return Err(Errno::EISCONN),
+            // The address of a connected stream is ignored, as Linux does; POSIX would allow EISCONN.
             State::Connected(id) => id,
             _ => return Err(Errno::EPIPE),
         };
