@@ -166,6 +166,11 @@ pub struct PipeEnd {
 }
 
 impl PipeEnd {
+    /// Bytes that a write would take at once.
+    pub fn room(&self) -> usize {
+        self.pipe.room.load(Ordering::Acquire)
+    }
+
     /// Opens an end.
     pub fn open(pipe: Arc<Pipe>, reads: bool, writes: bool) -> PipeEnd {
         if reads {

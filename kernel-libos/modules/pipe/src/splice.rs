@@ -8,6 +8,8 @@ use libos_core::poll::{PollEvents, PollTable};
 use libos_core::user::{UserPtr, UserSlice};
 use libos_core::{Errno, Result, Task};
 
+use crate::end::PipeEnd;
+
 /// `SPLICE_F_MOVE`, `_NONBLOCK`, `_MORE`, `_GIFT` (splice(2); <linux/splice.h>); all but the second are hints.
 const NONBLOCK: u32 = 2;
 const KNOWN: u32 = 1 | NONBLOCK | 4 | 8;
@@ -88,7 +90,15 @@ pub fn sys_splice(
         input.ops.drain(&input, len, true, &mut put)?
     } else {
         check_ready(&output, PollEvents::OUT, flags)?;
-        let mut buffer = vec![0; len.min(STEP)];
+        let mut want = len.min(STEP);
+        if flags & NONBLOCK != 0 || output.is_nonblocking() {
+            // What the pipe would not take must not be read: nothing can give it back.
+            want = want.min(output.ops.as_any().downcast_ref::<PipeEnd>().map_or(want, PipeEnd::room));
+            if want == 0 {
+                return Err(Errno::EAGAIN);
+            }
+        }
+        let mut buffer = vec![0; want];
         let dst = &mut IoDst::kernel(&mut buffer);
         let got = match in_at {
             Some(at) => input.ops.read_at(&input, dst, at)?,
