@@ -16,6 +16,14 @@ pub struct Sparse<T> {
     len: usize,
 }
 
+/// A chunk without values; stable Rust has no `Box::try_new`.
+fn empty_chunk<T>() -> Result<Box<[Option<T>; CHUNK]>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(CHUNK).map_err(|_| Errno::ENOMEM)?;
+    values.resize_with(CHUNK, || None);
+    values.into_boxed_slice().try_into().map_err(|_| Errno::ENOMEM)
+}
+
 impl<T> Default for Sparse<T> {
     fn default() -> Self {
         Sparse::new()
@@ -70,7 +78,7 @@ impl<T> Sparse<T> {
             Ok(at) => at,
             Err(at) => {
                 self.chunks.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                self.chunks.insert(at, (key / CHUNK as u64, Box::new([const { None }; CHUNK])));
+                self.chunks.insert(at, (key / CHUNK as u64, empty_chunk()?));
                 at
             }
         };
@@ -102,20 +110,19 @@ impl<T> Sparse<T> {
         })
     }
 
-    /// Takes out what `goes` says, which gets every value once.
-    pub fn drain_if(&mut self, mut goes: impl FnMut(u64, &T) -> bool, out: &mut Vec<T>) {
-        let mut removed = 0;
-        self.chunks.retain_mut(|(chunk, values)| {
-            for (i, value) in values.iter_mut().enumerate() {
-                let key = *chunk * CHUNK as u64 + i as u64;
-                if value.as_ref().is_some_and(|value| goes(key, value)) {
-                    out.extend(value.take());
-                    removed += 1;
-                }
-            }
-            values.iter().any(Option::is_some)
-        });
-        self.len -= removed;
+    /// Takes the last value out if its key is `from` or more. Needs no memory: what gives memory back must work when there is none.
+    pub fn pop_last(&mut self, from: u64) -> Option<T> {
+        let (chunk, values) = self.chunks.last_mut()?;
+        let at = values.iter().rposition(Option::is_some)?;
+        if *chunk * CHUNK as u64 + (at as u64) < from {
+            return None;
+        }
+        let last = values[at].take();
+        self.len -= 1;
+        if values[..at].iter().all(Option::is_none) {
+            self.chunks.pop();
+        }
+        last
     }
 }
 
@@ -137,9 +144,8 @@ mod tests {
                 0..=6 => assert_eq!(sparse.insert(key, step), Ok(model.insert(key, step))),
                 7..=11 => assert_eq!(sparse.remove(key), model.remove(&key)),
                 12 if step % 50 == 0 => {
-                    let mut out = Vec::new();
-                    sparse.drain_if(|at, _| at >= key, &mut out);
-                    assert_eq!(out, model.split_off(&key).into_values().collect::<Vec<_>>());
+                    let out: Vec<u64> = core::iter::from_fn(|| sparse.pop_last(key)).collect();
+                    assert_eq!(out, model.split_off(&key).into_values().rev().collect::<Vec<_>>());
                 }
                 _ => assert_eq!(sparse.next(key), model.range(key..).next().map(|(k, v)| (*k, v))),
             }

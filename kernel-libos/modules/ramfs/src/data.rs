@@ -199,10 +199,14 @@ impl Data {
     /// Drops the pages that lie wholly behind `size`.
     fn drop_pages(&self, owner: &RamInode, size: u64) {
         let first = size.div_ceil(PAGE);
-        let mut dropped = Vec::new();
-        self.state.lock().frames.drain_if(|index, _| index >= first, &mut dropped);
-        owner.shared.uncharge(dropped.len());
-        drop(dropped);
+        let mut count = 0;
+        // One at a time: frames are freed outside the lock, and a list of them would need memory just when there may be none.
+        let pop = || self.state.lock().frames.pop_last(first);
+        while let Some(frame) = pop() {
+            drop(frame);
+            count += 1;
+        }
+        owner.shared.uncharge(count);
     }
 
     /// See `Inode::truncate`.
