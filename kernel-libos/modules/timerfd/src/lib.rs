@@ -104,9 +104,14 @@ impl Wake for TimerFd {
         {
             let mut state = self.state.lock();
             state.timer = None;
-            state.catch_up(time::monotonic_ns());
+            if state.catch_up(time::monotonic_ns()) {
+                // Armed again by the next read, as on Linux: what nobody has read yet needs no further interrupt, and a timer of a microsecond would
+                // leave no time for anything else.
+                drop(state);
+                self.readers.wake_all();
+                return;
+            }
         }
-        self.readers.wake_all();
         self.arm();
     }
 }
@@ -121,6 +126,13 @@ impl FileOps for TimerFd {
             None if file.is_nonblocking() => return Err(Errno::EAGAIN),
             None => self.readers.wait(|| self.take())??,
         };
+        let is_stopped = {
+            let state = self.state.lock();
+            state.timer.is_none() && state.deadline.is_some()
+        };
+        if is_stopped {
+            self.arm();
+        }
         dst.push(&count.to_le_bytes())
     }
 
