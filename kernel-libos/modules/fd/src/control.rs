@@ -65,6 +65,8 @@ pub fn sys_fcntl(task: &Task, fd: RawFd, command: u32, arg: usize) -> Result<usi
             let inode = file.inode().ok_or(Errno::EINVAL)?;
             inode.seals().map(|seals| seals.load(Ordering::Relaxed) as usize).ok_or(Errno::EINVAL)
         }
+        // No events: ends the notification that there never was (fcntl(2), "F_NOTIFY").
+        linux::F_NOTIFY if arg as u32 & !linux::DN_MULTISHOT == 0 => Ok(0),
         // Nobody holds a lease here.
         linux::F_GETLEASE => Ok(linux::F_UNLCK as usize),
         // Hints about the lifetime of data: there are none.

@@ -26,6 +26,11 @@ fn check_owner(task: &Task, other: &Task) -> Result<()> {
     if is_owner || from.has_capability(linux::CAP_SYS_NICE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
+/// As [`find`], for the calls that answer `ESRCH` for negative numbers.
+fn find_any(task: &Task, tid: i32) -> Result<Arc<Task>> {
+    if tid < 0 { Err(Errno::ESRCH) } else { find(task, tid) }
+}
+
 pub fn sys_sched_yield(_task: &Task) -> Result<usize> {
     sched::yield_now();
     Ok(0)
@@ -38,7 +43,7 @@ pub fn sys_sched_getaffinity(task: &Task, tid: i32, len: usize, out: UserPtr<u64
     if len < 8 || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let mask = find(task, tid)?.sched.affinity.load(Ordering::Relaxed) & CPUS;
+    let mask = find_any(task, tid)?.sched.affinity.load(Ordering::Relaxed) & CPUS;
     out.write(mask)?;
     // The size of the kernel's own mask.
     Ok(8)
@@ -50,7 +55,7 @@ pub fn sys_sched_setaffinity(task: &Task, tid: i32, len: usize, mask: UserPtr<u8
         *byte = mask.index(i).read()?;
     }
     let mask = u64::from_le_bytes(bytes) & CPUS;
-    let target = find(task, tid)?;
+    let target = find_any(task, tid)?;
     check_owner(task, &target)?;
     if mask == 0 {
         return Err(Errno::EINVAL);
