@@ -17,7 +17,7 @@ use crate::io::{IoDst, IoSrc};
 use crate::mm::PageSource;
 use crate::poll::{PollEvents, PollTable};
 use crate::sync::{Mutex, SpinLock};
-use crate::vfs::{Inode, PathRef, locks};
+use crate::vfs::{Inode, PathRef, locks, notify};
 
 /// A file descriptor number.
 pub type RawFd = i32;
@@ -281,7 +281,9 @@ impl OpenFile {
             return self.ops.read_at(self, dst, 0);
         }
         let mut offset = self.offset.lock();
-        let count = self.ops.read_at(self, dst, *offset)?;
+        let result = self.ops.read_at(self, dst, *offset);
+        notify::moved(self, linux::IN_ACCESS, &result);
+        let count = result?;
         *offset += count as u64;
         Ok(count)
     }
@@ -301,7 +303,9 @@ impl OpenFile {
         if self.flags().contains(OpenFlags::APPEND) {
             *offset = self.stat()?.size;
         }
-        let count = self.ops.write_at(self, src, *offset)?;
+        let result = self.ops.write_at(self, src, *offset);
+        notify::moved(self, linux::IN_MODIFY, &result);
+        let count = result?;
         *offset += count as u64;
         Ok(count)
     }
@@ -314,6 +318,7 @@ impl Drop for OpenFile {
                 watcher.file_released(self);
             }
         }
+        notify::closed(self);
         locks::description_closed(self);
         let ops = self.ops.clone();
         ops.release(self);

@@ -16,6 +16,7 @@
 //! | `reclaim` | giving cached pages back when memory is short |
 //! | `registry` | what modules offer: file systems, devices, FIFOs, the writable layer |
 //! | `sparse` | a map for pages and inodes by number |
+//! | `notify` | telling of changes (inotify) |
 //! | `nodes` | names that the kernel itself adds and removes |
 //! | `boot` | mounts of the boot record |
 //!
@@ -29,6 +30,7 @@ pub mod inode;
 pub mod locks;
 pub mod mount;
 pub mod nodes;
+pub mod notify;
 pub mod open;
 pub mod ops;
 pub mod paged;

@@ -9,6 +9,7 @@ use super::context::{start_of, walk_open};
 use super::dentry;
 use super::inode::{Attributes, Inode, NewNode, PathOnly};
 use super::mount::MountFlags;
+use super::notify;
 use super::permission::{self, Want};
 use super::walk::{Parent, Resolve, Step, Walker};
 use super::{PathRef, registry};
@@ -119,6 +120,7 @@ pub fn open_place(creds: &Credentials, place: PathRef, flags: OpenFlags, creates
     }
     if flags.contains(OpenFlags::TRUNC) && attributes.is_regular() {
         place.inode().truncate(0)?;
+        notify::place(&place, linux::IN_MODIFY);
     }
     finish_open(place, flags)
 }
@@ -154,6 +156,9 @@ fn finish_open(place: PathRef, flags: OpenFlags) -> Result<Arc<OpenFile>> {
     };
     let file = OpenFile::new(ops, flags, Some(place));
     file.ops.opened(&file);
+    if let Some(place) = &file.path {
+        notify::place(place, linux::IN_OPEN);
+    }
     Ok(file)
 }
 
@@ -206,6 +211,7 @@ fn create_file(
     check_place(creds, dir, dir.inode().attributes()?, Want::WRITE | Want::EXEC)?;
     let inode = dir.inode().create(name, node)?;
     let _ = entry;
+    notify::entry(dir.inode(), name, &inode, linux::IN_CREATE, 0);
     let dentry = dentry::instantiate(&now, inode)?;
     Ok(Some(PathRef { mount: dir.mount.clone(), dentry }))
 }

@@ -8,7 +8,8 @@ use libos_abi::{Errno, Result};
 use super::PathRef;
 use super::context::with_parent;
 use super::dentry::{self, Dentry};
-use super::inode::{NewNode, RenameFlags};
+use super::inode::{Attributes, Inode, NewNode, RenameFlags};
+use super::notify;
 use super::open::{check_place, new_gid, umask};
 use super::permission::{self, Want};
 use super::walk::{Last, Parent};
@@ -49,6 +50,7 @@ pub fn create(task: &Task, dir_fd: RawFd, path: &[u8], mode: u32, rdev: u64, tar
         }
         let node = NewNode { mode, uid: creds.fsuid, gid: new_gid(creds, attributes), rdev, target };
         let inode = dir.inode().create(name, &node)?;
+        notify::entry(dir.inode(), name, &inode, linux::IN_CREATE, 0);
         Ok(PathRef { mount: dir.mount.clone(), dentry: dentry::instantiate(&entry, inode)? })
     })
 }
@@ -80,6 +82,8 @@ pub fn link(task: &Task, old: &PathRef, new_dir_fd: RawFd, new_path: &[u8]) -> R
         }
         dir.inode().link(name, old.inode())?;
         dentry::instantiate(&entry, old.inode().clone())?;
+        notify::inode(old.inode(), linux::IN_ATTRIB);
+        notify::entry(dir.inode(), name, old.inode(), linux::IN_CREATE, 0);
         Ok(())
     })
 }
@@ -131,7 +135,14 @@ fn remove(creds: &Credentials, parent: &Parent, name: &[u8], wants_dir: bool) ->
     }
     // Nobody may add entries to a directory while it goes away.
     let _victim_guard = wants_dir.then(|| entry.lock());
+    // Afterwards nobody can say any more how many names there were.
+    let is_last = wants_dir || notify::is_active() && inode.stat().is_ok_and(|stat| stat.nlink <= 1);
     dir.inode().unlink(name, wants_dir)?;
+    if !wants_dir {
+        notify::inode(inode, linux::IN_ATTRIB);
+    }
+    notify::entry(dir.inode(), name, inode, linux::IN_DELETE, 0);
+    notify::unlinked(inode, is_last);
     dentry::forget(&entry);
     Ok(())
 }
@@ -219,9 +230,34 @@ fn rename_locked(
     if from.is_mount_point() || to.is_mount_point() {
         return Err(Errno::EBUSY);
     }
+    let replaced = to.inode().filter(|_| notify::is_active() && !exchanges).cloned();
+    let is_last = replaced.as_ref().is_some_and(|r| replaced_is.is_some_and(Attributes::is_dir) || r.stat().is_ok_and(|s| s.nlink <= 1));
     old.dir.inode().rename(old_name, new.dir.inode(), new_name, flags)?;
+    tell_of_rename((old, old_name), (new, new_name), moved, replaced.as_ref(), is_last);
     finish_rename(&from, &to, exchanges);
     Ok(())
+}
+
+fn tell_of_rename(
+    (old, old_name): (&Parent, &[u8]),
+    (new, new_name): (&Parent, &[u8]),
+    moved: &Arc<dyn Inode>,
+    replaced: Option<&Arc<dyn Inode>>,
+    is_last: bool,
+) {
+    if !notify::is_active() {
+        return;
+    }
+    let cookie = notify::new_cookie();
+    notify::entry(old.dir.inode(), old_name, moved, linux::IN_MOVED_FROM, cookie);
+    notify::entry(new.dir.inode(), new_name, moved, linux::IN_MOVED_TO, cookie);
+    if let Some(replaced) = replaced {
+        notify::inode(replaced, linux::IN_ATTRIB);
+    }
+    notify::inode(moved, linux::IN_MOVE_SELF);
+    if let Some(replaced) = replaced {
+        notify::unlinked(replaced, is_last);
+    }
 }
 
 fn finish_rename(from: &Arc<Dentry>, to: &Arc<Dentry>, exchanges: bool) {

@@ -5,6 +5,7 @@ use libos_core::file::{OpenFile, OpenFlags, RawFd};
 use libos_core::io::{IoDst, IoSrc};
 use libos_core::task::{Resource, signal};
 use libos_core::user::{UserPtr, UserSlice};
+use libos_core::vfs::notify;
 use libos_core::{Errno, Result, Task};
 
 use crate::iov::{Iov, MAX_COUNT};
@@ -74,7 +75,9 @@ fn read_at(file: &OpenFile, dst: &mut IoDst<'_>, offset: i64) -> Result<usize> {
     if !file.flags().can_read() {
         return Err(Errno::EBADF);
     }
-    file.ops.read_at(file, dst, offset)
+    let result = file.ops.read_at(file, dst, offset);
+    notify::moved(file, linux::IN_ACCESS, &result);
+    result
 }
 
 fn write_at(task: &Task, file: &OpenFile, src: &mut IoSrc<'_>, offset: i64) -> Result<usize> {
@@ -85,7 +88,9 @@ fn write_at(task: &Task, file: &OpenFile, src: &mut IoSrc<'_>, offset: i64) -> R
     if limit_applies(task, file) {
         within_limit(task, offset, src)?;
     }
-    file.ops.write_at(file, src, offset)
+    let result = file.ops.write_at(file, src, offset);
+    notify::moved(file, linux::IN_MODIFY, &result);
+    result
 }
 
 fn check_offset(file: &OpenFile, offset: i64) -> Result<u64> {

@@ -107,7 +107,11 @@ pub fn sys_ftruncate(task: &Task, fd: RawFd, len: i64) -> Result<usize> {
         return Err(Errno::EINVAL);
     }
     check_limit(task, len)?;
-    file.ops.truncate(len).map(|()| 0)
+    file.ops.truncate(len)?;
+    if let Some(place) = &file.path {
+        vfs::notify::place(place, linux::IN_MODIFY);
+    }
+    Ok(0)
 }
 
 /// `RLIMIT_FSIZE` for a new size: `EFBIG` and SIGXFSZ beyond it.

@@ -28,6 +28,13 @@ fn check_mount(place: Option<&PathRef>) -> Result<()> {
     place.map_or(Ok(()), |place| place.mount.check_writable())
 }
 
+/// Whoever watches the file or its directory hears of it.
+fn tell(place: Option<&PathRef>, event: u32) {
+    if let Some(place) = place {
+        vfs::notify::place(place, event);
+    }
+}
+
 fn chmod(task: &Task, inode: &dyn Inode, place: Option<&PathRef>, mode: u32) -> Result<usize> {
     check_mount(place)?;
     let creds = task.creds();
@@ -44,6 +51,7 @@ fn chmod(task: &Task, inode: &dyn Inode, place: Option<&PathRef>, mode: u32) -> 
         mode &= !linux::S_ISGID;
     }
     inode.set_attributes(&SetAttributes { mode: Some(mode), ..SetAttributes::default() })?;
+    tell(place, linux::IN_ATTRIB);
     Ok(0)
 }
 
@@ -85,6 +93,7 @@ fn chown(task: &Task, inode: &dyn Inode, place: Option<&PathRef>, uid: u32, gid:
         change.mode = Some(mode);
     }
     inode.set_attributes(&change)?;
+    tell(place, linux::IN_ATTRIB);
     Ok(0)
 }
 
@@ -143,6 +152,7 @@ fn set_times(task: &Task, inode: &dyn Inode, place: Option<&PathRef>, atime: Tim
         Time::At(seconds, nanoseconds) => Some((seconds, nanoseconds)),
     };
     inode.set_attributes(&SetAttributes { atime: resolve(atime), mtime: resolve(mtime), ..SetAttributes::default() })?;
+    tell(place, linux::IN_ATTRIB);
     Ok(0)
 }
 
@@ -224,5 +234,6 @@ pub fn sys_truncate(task: &Task, path: UserStr, len: i64) -> Result<usize> {
         return Err(Errno::EFBIG);
     }
     place.inode().truncate(len)?;
+    tell(Some(&place), linux::IN_MODIFY);
     Ok(0)
 }
