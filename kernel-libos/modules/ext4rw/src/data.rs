@@ -313,13 +313,21 @@ impl Inode {
     }
 
     fn drop_pages(&self, first: u64, end: u64) {
-        let mut frames = Vec::new();
-        let mut dirty = Vec::new();
-        let mut state = self.pages.state.lock();
-        state.frames.drain_if(|index, _| (first..end).contains(&index), &mut frames);
-        state.dirty.drain_if(|index, _| (first..end).contains(&index), &mut dirty);
-        drop(state);
-        self.fs.count_dirty(0, dirty.len());
+        loop {
+            let mut state = self.pages.state.lock();
+            // From the back when all go: that moves nothing.
+            let (gone, dirty) = if end == u64::MAX {
+                (state.frames.pop_last(first), state.dirty.pop_last(first))
+            } else {
+                let next = state.frames.next(first).map(|(index, _)| index).filter(|index| *index < end);
+                next.map_or((None, None), |index| (state.frames.remove(index), state.dirty.remove(index)))
+            };
+            drop(state);
+            self.fs.count_dirty(0, dirty.is_some().into());
+            if gone.is_none() && dirty.is_none() {
+                return;
+            }
+        }
     }
 
     /// truncate(2).

@@ -186,7 +186,8 @@ impl Store {
     }
 
     fn drop_clean(&mut self) {
-        let mut dropped = Vec::new();
-        self.buffers.drain_if(|_, b| !b.is_dirty && !b.is_logged, &mut dropped);
+        for block in self.numbers(|b| !b.is_dirty && !b.is_logged) {
+            self.buffers.remove(block);
+        }
     }
 }
