@@ -110,6 +110,22 @@ impl<T> Sparse<T> {
         })
     }
 
+    /// Takes out what `goes` says, which gets every value once.
+    pub fn drain_if(&mut self, mut goes: impl FnMut(u64, &T) -> bool, out: &mut Vec<T>) {
+        let mut removed = 0;
+        self.chunks.retain_mut(|(chunk, values)| {
+            for (i, value) in values.iter_mut().enumerate() {
+                let key = *chunk * CHUNK as u64 + i as u64;
+                if value.as_ref().is_some_and(|value| goes(key, value)) {
+                    out.extend(value.take());
+                    removed += 1;
+                }
+            }
+            values.iter().any(Option::is_some)
+        });
+        self.len -= removed;
+    }
+
     /// Takes the last value out if its key is `from` or more. Needs no memory: what gives memory back must work when there is none.
     pub fn pop_last(&mut self, from: u64) -> Option<T> {
         let (chunk, values) = self.chunks.last_mut()?;
