@@ -18,6 +18,7 @@
 extern crate alloc;
 
 mod memory;
+mod net;
 mod process;
 mod stat;
 mod system;

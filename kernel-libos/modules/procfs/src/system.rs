@@ -7,6 +7,7 @@ use libos_core::vfs::mount::{MountFlags, mounts};
 use libos_core::vfs::{self, registry};
 use libos_core::{start, time};
 
+use crate::net;
 use crate::text::Text;
 
 /// A name in a directory.
@@ -54,7 +55,7 @@ pub static ROOT: Entry = dir(
         text("loadavg", loadavg),
         text("meminfo", meminfo),
         link("mounts", |t| t.bytes(b"self/mounts")),
-        link("net", |t| t.bytes(b"self/net")),
+        dir("net", &[text("dev", net::dev), text("if_inet6", net::if_inet6), text("route", net::route)]),
         link("self", |t| t.part(format_args!("{}", current().pid()))),
         text("stat", stat),
         fixed("swaps", "Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority"),
