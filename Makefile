@@ -2,7 +2,7 @@
 CARGO ?= cargo
 PACKAGES = gcc libc6-dev musl-tools busybox-static golang-go e2fsprogs strace curl python3-minimal qemu-system-x86 docker-registry apache2-utils openssl skopeo git
 
-.PHONY: all demo test lint unit guest bench packages clean
+.PHONY: all demo test lint unit guest bench corpus packages clean
 all:
 	$(CARGO) build --release --locked -p ukc
 
@@ -30,6 +30,11 @@ guest:
 bench: packages
 	fixtures/install-packages wrk iproute2
 	$(CARGO) run --release --locked -p golden-bench
+
+# Asks buildah about every Dockerfile of fixtures/corpus, also about those that need package registries.
+corpus: packages
+	fixtures/install-packages buildah
+	UKC_CORPUS=ask $(CARGO) test --locked -p golden-corpus --test corpus
 
 packages:
 	fixtures/install-packages $(PACKAGES)

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use ukc_build::run::{LayerFiles, Ran, RootLayer, RunError, RunStep, Runner};
-use ukc_rootfs::{Action, Change, Kind, Tree};
+use ukc_rootfs::{Action, Change, Kind, Tree, User};
 
 use crate::idmap::{IdMap, NoIds};
 use crate::launch::{Launcher, Outcome, this_program};
@@ -253,7 +253,7 @@ impl<'a> Sandbox<'a> {
             cwd: process.cwd.clone(),
             uid: step.user.uid,
             gid: step.user.gid,
-            groups: step.user.groups.clone(),
+            groups: groups(&step.user),
             hostname: process.hostname.clone(),
             is_offline: step.network == ukc_build::run::Network::None,
             is_insecure: step.security == ukc_build::run::Security::Insecure,
@@ -333,6 +333,13 @@ fn help_for(errno: Option<i32>) -> Vec<String> {
         }
         _ => vec![],
     }
+}
+
+/// Returns the supplementary groups: the user's own group is one of them, or a file that is closed to it could be read by others' leave (containerd,
+/// `ensureAdditionalGids`; CVE-2022-2995).
+fn groups(user: &User) -> Vec<u32> {
+    let further = user.groups.iter().copied().filter(|gid| *gid != user.gid);
+    std::iter::once(user.gid).chain(further).collect()
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

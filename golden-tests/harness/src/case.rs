@@ -107,7 +107,10 @@ fn shown(sources: &SourceMap, said: &[Diagnostic], work: &Path) -> String {
 }
 
 /// Copies the context. Permissions are those that git keeps: executable or not.
-fn copy(from: &Path, to: &Path) -> Result<(), String> {
+///
+/// # Errors
+/// What cannot be copied.
+pub fn copy(from: &Path, to: &Path) -> Result<(), String> {
     let Ok(entries) = fs::read_dir(from) else { return Ok(()) };
     for entry in entries.flatten() {
         let (source, target) = (entry.path(), to.join(entry.file_name()));

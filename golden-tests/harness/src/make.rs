@@ -9,6 +9,7 @@
 //! | `text PATH WORDS...` | a file with these words and a newline; `\n` is a newline |
 //! | `link PATH TARGET`, `hard PATH EXISTING` | a symbolic link, another name |
 //! | `fifo PATH`, `socket PATH`, `dir PATH` | these |
+//! | `tar PATH DIR` | an archive of the folder DIR of the case's context, made by tar(1) |
 //! | `mode OCTAL PATH` | permissions |
 //! | `layout NAME DIR [KEY=VALUE...]` | an OCI layout of the folder DIR as the image NAME: `env=A=1`, `cmd=a,b`, `entrypoint=`, `user=`, `onbuild=` (`_` for spaces) |
 //! | `damage NAME` | changes a byte in the layer of that layout |
@@ -56,6 +57,14 @@ fn one(words: &[&str], dir: &Path, contexts: &mut Vec<String>) -> Result<(), Str
             _ => Err("mkfifo failed".to_owned()),
         },
         ["socket", path] => std::os::unix::net::UnixListener::bind(new(path)?).map(drop).map_err(io),
+        ["tar", path, from] => {
+            let mut tar = Command::new("tar");
+            tar.args(["--sort=name", "--owner=7:7", "--group=8:8", "--mtime=@5", "-cf"]).arg(new(path)?);
+            match tar.arg("-C").arg(dir.join("context").join(from)).arg(".").status() {
+                Ok(status) if status.success() => Ok(()),
+                _ => Err("tar failed".to_owned()),
+            }
+        }
         ["mode", mode, path] => {
             let mode = u32::from_str_radix(mode, 8).map_err(|e| e.to_string())?;
             fs::set_permissions(dir.join(unescape(path)), fs::Permissions::from_mode(mode)).map_err(io)
