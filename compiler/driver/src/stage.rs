@@ -206,6 +206,7 @@ pub fn link(plan: &Plan, archive: &[u8], record: &[u8]) -> Result<Linked, Diagno
         roots: ROOTS.map(str::to_owned).to_vec(),
         keep: KEEP.map(str::to_owned).to_vec(),
         has_symbol_table: true,
+        ..LinkInput::default()
     };
     ukc_link::link(&input).map_err(|e| failed(e.problems.iter().map(ToString::to_string).collect()))
 }

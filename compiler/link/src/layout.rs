@@ -18,6 +18,28 @@ pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
 /// Physical address of the first byte: 2 MiB, above everything that firmware and monitors use, on a boundary of 2 MiB pages.
 pub const PHYSICAL_START: u64 = 0x20_0000;
 
+/// Where the image goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// Physical address of the first byte, a multiple of 4096.
+    pub physical_start: u64,
+    /// What is added to a physical address to get the virtual one, modulo 2^64.
+    pub virtual_offset: u64,
+}
+
+impl Default for Base {
+    /// A kernel's.
+    fn default() -> Base {
+        Base { physical_start: PHYSICAL_START, virtual_offset: KERNEL_BASE }
+    }
+}
+
+impl Base {
+    fn start(self) -> u64 {
+        self.physical_start.wrapping_add(self.virtual_offset)
+    }
+}
+
 /// Unit in which segments get their own access rights.
 pub(crate) const PAGE: u64 = 4096;
 
@@ -110,7 +132,7 @@ enum Rank {
     Bounded(u32),
 }
 
-pub(crate) fn lay_out(objects: &Objects<'_>, symbols: &Symbols<'_>, live: &Live) -> Result<Layout, LinkError> {
+pub(crate) fn lay_out(base: Base, objects: &Objects<'_>, symbols: &Symbols<'_>, live: &Live) -> Result<Layout, LinkError> {
     let mut keyed: Vec<(Segment, Rank, u32)> = live.order.iter().map(|&s| key(objects, symbols, s)).collect();
     keyed.sort_unstable();
 
@@ -126,7 +148,7 @@ pub(crate) fn lay_out(objects: &Objects<'_>, symbols: &Symbols<'_>, live: &Live)
     };
     layout.collect_got(objects, symbols, live);
 
-    let start = KERNEL_BASE + PHYSICAL_START;
+    let start = base.start();
     // Relative to the start, so that nothing can wrap before the size check.
     let mut at = 0u64;
     let mut rest = keyed.as_slice();

@@ -40,7 +40,7 @@ mod write;
 
 pub use app::{AppObject, AppObjectError, ENOSYS_SYMBOL, SYSCALL_TABLE_LEN, app_object};
 pub use error::{LinkError, Place, Problem};
-pub use layout::{KERNEL_BASE, PHYSICAL_START, Segment};
+pub use layout::{Base, KERNEL_BASE, PHYSICAL_START, Segment};
 pub use map::LiveSection;
 
 /// The 64-bit entry that becomes `e_entry`, as a physical address, when it is defined and live.
@@ -65,6 +65,8 @@ pub struct LinkInput<'a> {
     pub keep: Vec<String>,
     /// Whether to write `.symtab` (debuggers, back traces).
     pub has_symbol_table: bool,
+    /// Where the image goes; a kernel's place unless said otherwise. Boot loaders have other places.
+    pub base: Base,
 }
 
 impl<'a> LinkInput<'a> {
@@ -76,6 +78,7 @@ impl<'a> LinkInput<'a> {
             roots: KERNEL_ROOTS.map(str::to_owned).into(),
             keep: KERNEL_KEEP.map(str::to_owned).into(),
             has_symbol_table: false,
+            base: Base::default(),
         }
     }
 }
@@ -125,9 +128,9 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, LinkError> {
     let mut symbols = symbols::Symbols::new(&objects);
     let live = mark::mark(input, &objects, &mut symbols)?;
     // From here on no section becomes live and every reference of live code is resolved.
-    let layout = layout::lay_out(&objects, &symbols, &live)?;
+    let layout = layout::lay_out(input.base, &objects, &symbols, &live)?;
     let (image, relocations, relaxed) = reloc::apply(&objects, &symbols, &live, &layout)?;
-    let entry = write::entry(&objects, &symbols, &live, &layout);
+    let entry = write::entry(input, &objects, &symbols, &live, &layout);
     let elf = write::elf(input, &objects, &live, &layout, &image, entry);
     let sections = map::sections(&objects, &live, &layout);
     let stats = Stats {
@@ -141,6 +144,6 @@ pub fn link(input: &LinkInput<'_>) -> Result<Linked, LinkError> {
         data_bytes: layout.segment_len(Segment::Data),
         bss_bytes: layout.segment_len(Segment::Bss),
     };
-    let map = map::text(&sections, &map::beginnings(input, &live, &layout), &layout, &stats, entry);
+    let map = map::text(input.base, &sections, &map::beginnings(input, &live, &layout), &layout, &stats, entry);
     Ok(Linked { elf, map, sections, stats })
 }

@@ -11,7 +11,7 @@
 use std::fmt::Write as _;
 
 use crate::input::{Objects, lossy};
-use crate::layout::{KERNEL_BASE, Layout, Segment};
+use crate::layout::{Base, Layout, Segment};
 use crate::mark::{Live, Reason};
 use crate::{LinkInput, Stats};
 
@@ -79,7 +79,14 @@ pub(crate) fn beginnings(input: &LinkInput<'_>, live: &Live, layout: &Layout) ->
 }
 
 /// Returns the map as text.
-pub(crate) fn text(sections: &[LiveSection], beginnings: &[Option<String>], layout: &Layout, stats: &Stats, entry: u64) -> String {
+pub(crate) fn text(
+    base: Base,
+    sections: &[LiveSection],
+    beginnings: &[Option<String>],
+    layout: &Layout,
+    stats: &Stats,
+    entry: u64,
+) -> String {
     let mut out = String::with_capacity(sections.len() * 160);
     // Writing to a String cannot fail.
     let _ = writeln!(
@@ -93,7 +100,8 @@ pub(crate) fn text(sections: &[LiveSection], beginnings: &[Option<String>], layo
     );
     for segment in Segment::ALL {
         let (start, end) = layout.ranges[segment as usize];
-        let _ = writeln!(out, "\n{} {start:#x} physical {:#x} {} bytes", segment.name(), start - KERNEL_BASE, end - start);
+        let _ =
+            writeln!(out, "\n{} {start:#x} physical {:#x} {} bytes", segment.name(), start.wrapping_sub(base.virtual_offset), end - start);
         for (i, section) in sections.iter().enumerate().filter(|(_, s)| s.segment == segment) {
             let _ = write!(out, "{:016x} {:6} {:<32} {}: ", section.address, section.len_bytes, section.name, section.object);
             chain(&mut out, sections, beginnings, i);

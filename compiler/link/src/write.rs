@@ -15,7 +15,7 @@ use object::endian::{U16, U32, U64};
 use object::pod::bytes_of;
 
 use crate::input::{At, Objects};
-use crate::layout::{KERNEL_BASE, Layout, LinkerSymbol, Segment};
+use crate::layout::{Layout, LinkerSymbol, Segment};
 use crate::mark::Live;
 use crate::reloc::Image;
 use crate::symbols::{Symbols, Target};
@@ -46,9 +46,11 @@ impl Strings {
 }
 
 /// Returns the physical address of the entry symbol, 0 when there is none in the image.
-pub(crate) fn entry(objects: &Objects<'_>, symbols: &Symbols<'_>, live: &Live, layout: &Layout) -> u64 {
+pub(crate) fn entry(input: &LinkInput<'_>, objects: &Objects<'_>, symbols: &Symbols<'_>, live: &Live, layout: &Layout) -> u64 {
     match symbols.known(objects, ENTRY_SYMBOL.as_bytes()) {
-        Some(Ok(target @ Target::Section { section, .. })) if live.is_live(section) => layout.value(target).wrapping_sub(KERNEL_BASE),
+        Some(Ok(target @ Target::Section { section, .. })) if live.is_live(section) => {
+            layout.value(target).wrapping_sub(input.base.virtual_offset)
+        }
         _ => 0,
     }
 }
@@ -70,7 +72,7 @@ pub(crate) fn elf(input: &LinkInput<'_>, objects: &Objects<'_>, live: &Live, lay
         let (start, end) = layout.ranges[segment as usize];
         let memory_end = if segment == Segment::Data { layout.ranges[Segment::Bss as usize].1 } else { end };
         if memory_end > start {
-            program_headers.push(program_header(elf::PT_LOAD, flags, offset, start, end - start, memory_end - start, 1));
+            program_headers.push(program_header(input, elf::PT_LOAD, flags, offset, start, end - start, memory_end - start, 1));
         }
     }
     offsets[Segment::Bss as usize] = out.len() as u64;
@@ -78,7 +80,7 @@ pub(crate) fn elf(input: &LinkInput<'_>, objects: &Objects<'_>, live: &Live, lay
     if notes_end > notes_start {
         let offset = offsets[Segment::Rodata as usize] + (notes_start - layout.ranges[Segment::Rodata as usize].0);
         let len = notes_end - notes_start;
-        program_headers.insert(0, program_header(elf::PT_NOTE, elf::PF_R, offset, notes_start, len, len, 4));
+        program_headers.insert(0, program_header(input, elf::PT_NOTE, elf::PF_R, offset, notes_start, len, len, 4));
     }
 
     let mut names = Strings::new();
@@ -151,13 +153,23 @@ fn file_header(entry: u64, program_headers: usize, section_headers_at: u64, sect
     }
 }
 
-fn program_header(kind: u32, flags: u32, offset: u64, address: u64, in_file: u64, in_memory: u64, align: u64) -> elf::ProgramHeader64<LE> {
+#[expect(clippy::too_many_arguments, reason = "they are the fields, in their order")]
+fn program_header(
+    input: &LinkInput<'_>,
+    kind: u32,
+    flags: u32,
+    offset: u64,
+    address: u64,
+    in_file: u64,
+    in_memory: u64,
+    align: u64,
+) -> elf::ProgramHeader64<LE> {
     elf::ProgramHeader64 {
         p_type: U32::new(LE, kind),
         p_flags: U32::new(LE, flags),
         p_offset: U64::new(LE, offset),
         p_vaddr: U64::new(LE, address),
-        p_paddr: U64::new(LE, address - KERNEL_BASE),
+        p_paddr: U64::new(LE, address.wrapping_sub(input.base.virtual_offset)),
         p_filesz: U64::new(LE, in_file),
         p_memsz: U64::new(LE, in_memory),
         p_align: U64::new(LE, align),
