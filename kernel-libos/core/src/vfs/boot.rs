@@ -11,6 +11,7 @@ use super::mount::{self, MountFlags, PathRef};
 use super::volume::{DiskVolume, RamVolume, Volume};
 use super::{Attributes, FileSystem, FsContext, NewNode, dentry, registry};
 use crate::arch::addr::PhysAddr;
+use crate::arch::kprintln;
 use crate::device::DEVICES;
 
 /// Mounts what a record asks for and returns the context of the first process, with `/` as its working directory.
@@ -134,7 +135,19 @@ fn volume(source: &record::MountSource<'_>, initrd: Option<(PhysAddr, u64)>) -> 
     })
 }
 
+/// The disk of this number; on one with a partition table, its root partition.
 fn disk(index: u32) -> Result<Arc<dyn Volume>> {
     let disk = DEVICES.lock().block.get(index as usize).cloned().ok_or(Errno::ENXIO)?;
-    Ok(Arc::new(DiskVolume::new(disk, index)))
+    let whole = DiskVolume::new(disk, index);
+    let sector_bytes = ukc_gpt::SECTOR as u64;
+    let found = ukc_gpt::find(ukc_gpt::TYPE_ROOT_X86_64, &mut |lba, sector| whole.read(lba.saturating_mul(sector_bytes), sector));
+    Ok(Arc::new(match found {
+        Ok(Some(sectors)) => whole.part(sectors.start * sector_bytes..sectors.end * sector_bytes),
+        // The disk is one file system, or nothing that we know; who mounts it will see.
+        Ok(None) | Err(ukc_gpt::Error::Read(_) | ukc_gpt::Error::Table(ukc_gpt::Problem::Signature)) => whole,
+        Err(ukc_gpt::Error::Table(problem)) => {
+            kprintln!("ukc: disk {index}: {problem}");
+            return Err(Errno::EUCLEAN);
+        }
+    }))
 }

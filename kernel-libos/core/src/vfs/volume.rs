@@ -112,10 +112,13 @@ impl Volume for RamVolume {
 /// Pages of metadata that a disk volume remembers at most.
 const METADATA_PAGES: usize = 256;
 
-/// A disk, with a small cache of the pages that hold metadata. File data does not go through it: that is each inode's page cache.
+/// A disk or a partition of one, with a small cache of the pages that hold metadata. File data does not go through it: that is each inode's page cache.
 pub struct DiskVolume {
     disk: Arc<dyn BlockDevice>,
     index: u32,
+    /// Bytes of the disk in front of the volume.
+    start: u64,
+    len_bytes: u64,
     /// Offset, when it was used last, the page. Few, so a scan finds them.
     metadata: SpinLock<Vec<(u64, u64, Frame)>>,
     clock: core::sync::atomic::AtomicU64,
@@ -124,7 +127,15 @@ pub struct DiskVolume {
 impl DiskVolume {
     /// Returns the volume of the `index`-th disk.
     pub fn new(disk: Arc<dyn BlockDevice>, index: u32) -> DiskVolume {
-        DiskVolume { disk, index, metadata: SpinLock::new(Vec::new()), clock: 0.into() }
+        let len_bytes = disk.len_bytes();
+        DiskVolume { disk, index, start: 0, len_bytes, metadata: SpinLock::new(Vec::new()), clock: 0.into() }
+    }
+
+    /// Returns the volume of a part of the disk, in bytes; one that does not lie on the disk is empty.
+    pub fn part(self, bytes: core::ops::Range<u64>) -> DiskVolume {
+        let is_inside = bytes.start <= bytes.end && bytes.end <= self.disk.len_bytes();
+        let len_bytes = if is_inside { bytes.end - bytes.start } else { 0 };
+        DiskVolume { start: bytes.start, len_bytes, metadata: SpinLock::new(Vec::new()), ..self }
     }
 
     fn page(&self, offset: u64) -> Result<Frame> {
@@ -134,13 +145,13 @@ impl DiskVolume {
             return Ok(frame.clone());
         }
         let frame = Frame::alloc_zeroed()?;
-        let avail = self.disk.len_bytes().saturating_sub(offset);
+        let avail = self.len_bytes.saturating_sub(offset);
         if avail >= PAGE_SIZE as u64 {
-            self.disk.read_frames(offset, core::slice::from_ref(&frame))?;
+            self.disk.read_frames(self.start + offset, core::slice::from_ref(&frame))?;
         } else {
             // The last page of a disk may be shorter than a page.
             let mut sectors = [0; PAGE_SIZE];
-            self.disk.read(offset, &mut sectors[..avail as usize])?;
+            self.disk.read(self.start + offset, &mut sectors[..avail as usize])?;
             frame.write(0, &sectors[..avail as usize]);
         }
         let mut cache = self.metadata.lock();
@@ -157,7 +168,7 @@ impl DiskVolume {
 
 impl Volume for DiskVolume {
     fn len_bytes(&self) -> u64 {
-        self.disk.len_bytes()
+        self.len_bytes
     }
 
     fn read(&self, offset: u64, dst: &mut [u8]) -> Result<()> {
@@ -181,7 +192,11 @@ impl Volume for DiskVolume {
     }
 
     fn read_frames(&self, offset: u64, frames: &[Frame]) -> Result<()> {
-        self.disk.read_frames(offset, frames)
+        let end = offset.checked_add((frames.len() * PAGE_SIZE) as u64).ok_or(Errno::EIO)?;
+        if end > self.len_bytes {
+            return Err(Errno::EIO);
+        }
+        self.disk.read_frames(self.start + offset, frames)
     }
 
     fn is_in_ram(&self) -> bool {
