@@ -1,6 +1,6 @@
 # `make demo` shows ukc at work, `make test` is what CI runs, `make bench` measures. Packages that are missing are installed with apt-get, which says so.
 CARGO ?= cargo
-PACKAGES = gcc libc6-dev musl-tools busybox-static golang-go e2fsprogs strace curl python3-minimal qemu-system-x86 docker-registry apache2-utils openssl skopeo git
+PACKAGES = gcc libc6-dev musl-tools busybox-static golang-go e2fsprogs strace curl python3-minimal qemu-system-x86 ovmf docker-registry apache2-utils openssl skopeo git
 
 .PHONY: all demo test lint unit guest bench corpus packages clean
 all:

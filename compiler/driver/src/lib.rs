@@ -38,6 +38,7 @@ pub use program::{Checked, check_program, judge};
 pub use record::{signal_number, stop_signal_number};
 pub use stage::Stage;
 pub use text::config_text;
+pub use ukc_image::machine;
 pub use ukc_select::{Recommended, Verdict};
 pub use {ukc_build as build, ukc_fetch as fetch, ukc_image_json as image_json, ukc_oci as oci, ukc_sandbox as sandbox};
 

@@ -16,12 +16,29 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use ukc_diagnostics::suggest;
+use ukc_image::machine::Form;
 
 /// What is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OutputKind {
     /// An image directory: kernel, root file system, `image.json`.
     Dir,
+    /// A bootable raw disk.
+    Disk,
+    /// The same for QEMU, without what is zero.
+    Qcow2,
+    /// The same as a fixed VHD.
+    Vhd,
+    /// The kernel's file.
+    Kernel,
+    /// The root file system as an initrd.
+    Initrd,
+    /// A directory for Firecracker.
+    Firecracker,
+    /// A directory for Cloud Hypervisor.
+    CloudHypervisor,
+    /// A directory for Xen.
+    Xen,
     /// A container image as an OCI layout: a tar archive, or a directory with `tar=false`.
     Oci,
     /// A container image as `docker load` takes it.
@@ -56,8 +73,19 @@ enum DestRule {
 
 const IMAGE_FIELDS: &[&str] = &["name", "compression", "compression-level", "oci-mediatypes", "unikernel", "tar"];
 
+/// `root=memory`: the boot loader brings the root file system to memory.
+const DISK_FIELDS: &[&str] = &["root"];
+
 const KINDS: &[KindFacts] = &[
     KindFacts { kind: OutputKind::Dir, name: "dir", dest: DestRule::Path, fields: &[] },
+    KindFacts { kind: OutputKind::Disk, name: "disk", dest: DestRule::Path, fields: DISK_FIELDS },
+    KindFacts { kind: OutputKind::Qcow2, name: "qcow2", dest: DestRule::Path, fields: DISK_FIELDS },
+    KindFacts { kind: OutputKind::Vhd, name: "vhd", dest: DestRule::Path, fields: DISK_FIELDS },
+    KindFacts { kind: OutputKind::Kernel, name: "kernel", dest: DestRule::Path, fields: &[] },
+    KindFacts { kind: OutputKind::Initrd, name: "initrd", dest: DestRule::Path, fields: &[] },
+    KindFacts { kind: OutputKind::Firecracker, name: "fc", dest: DestRule::Path, fields: &[] },
+    KindFacts { kind: OutputKind::CloudHypervisor, name: "ch", dest: DestRule::Path, fields: &[] },
+    KindFacts { kind: OutputKind::Xen, name: "xen", dest: DestRule::Path, fields: &[] },
     KindFacts { kind: OutputKind::Oci, name: "oci", dest: DestRule::PathOrStdout, fields: IMAGE_FIELDS },
     KindFacts { kind: OutputKind::Docker, name: "docker", dest: DestRule::PathOrStdout, fields: &["name"] },
     KindFacts { kind: OutputKind::Tar, name: "tar", dest: DestRule::PathOrStdout, fields: &[] },
@@ -141,6 +169,33 @@ impl Output {
         }
     }
 
+    /// Whether the boot loader of a disk brings the root file system to memory.
+    ///
+    /// # Errors
+    /// A sentence for another value of `root=` than `disk` and `memory`.
+    pub fn is_root_in_memory(&self) -> Result<bool, String> {
+        match self.field("root") {
+            None | Some("disk") => Ok(false),
+            Some("memory") => Ok(true),
+            Some(other) => Err(format!("`root={other}`: it is `disk` or `memory`")),
+        }
+    }
+
+    /// Returns the form of the image that a monitor or cloud takes; `None` for the other kinds.
+    pub fn machine_form(&self) -> Option<Form> {
+        match self.kind {
+            OutputKind::Disk => Some(Form::Disk),
+            OutputKind::Qcow2 => Some(Form::Qcow2),
+            OutputKind::Vhd => Some(Form::Vhd),
+            OutputKind::Kernel => Some(Form::Kernel),
+            OutputKind::Initrd => Some(Form::Initrd),
+            OutputKind::Firecracker => Some(Form::Firecracker),
+            OutputKind::CloudHypervisor => Some(Form::CloudHypervisor),
+            OutputKind::Xen => Some(Form::Xen),
+            OutputKind::Dir | OutputKind::Oci | OutputKind::Docker | OutputKind::Tar | OutputKind::Local | OutputKind::Registry => None,
+        }
+    }
+
     /// Whether it is made of the unikernel: by its kind, or because `unikernel=true` asks for the image that `ukc push` sends.
     ///
     /// # Errors
@@ -205,6 +260,9 @@ fn short(text: &str) -> Result<Output, String> {
     match text {
         // docker's: the files of the result as a tar archive.
         "-" => with(OutputKind::Tar, Dest::Stdout),
+        _ if text.ends_with(".qcow2") => with(OutputKind::Qcow2, Dest::Path(text.into())),
+        _ if text.ends_with(".vhd") => with(OutputKind::Vhd, Dest::Path(text.into())),
+        _ if text.ends_with(".raw") => with(OutputKind::Disk, Dest::Path(text.into())),
         _ if text.ends_with(".tar") => with(OutputKind::Oci, Dest::Path(text.into())),
         _ => Ok(Output::dir(text)),
     }
@@ -293,6 +351,11 @@ mod tests {
             "type=tar | tar <stdout>",
             "type=docker,dest=- | docker <stdout>",
             "type=registry | registry <none>",
+            "type=disk,dest=d.raw,root=memory | disk d.raw root=memory",
+            "a.qcow2 | qcow2 a.qcow2",
+            "a.vhd | vhd a.vhd",
+            "a.raw | disk a.raw",
+            "type=xen,dest=x | xen x",
             "type=oci,\"dest=a,b.tar\",name=x | oci a,b.tar name=x",
             "type=oci,\"dest=a\"\"b\" | oci a\"b",
             "type=local | `type=local` needs `dest=PATH`",

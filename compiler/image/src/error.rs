@@ -18,6 +18,13 @@ pub enum ImageError {
         /// Why.
         source: io::Error,
     },
+    /// A file that the image is made of.
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The directory holds something that is not part of an image; replacing it would lose that.
     NotAnImage {
         /// The directory.
@@ -43,6 +50,7 @@ impl fmt::Display for ImageError {
         match self {
             ImageError::Ext4(error) => error.fmt(f),
             ImageError::Write { path, source } => write!(f, "cannot write `{}`: {source}", path.display()),
+            ImageError::Read { path, source } => write!(f, "cannot read `{}`: {source}", path.display()),
             ImageError::NotAnImage { path, entry } => {
                 write!(f, "`{}` holds `{entry}`, which is not part of an image; choose an empty or a new directory", path.display())
             }
@@ -55,7 +63,7 @@ impl std::error::Error for ImageError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             ImageError::Ext4(error) => error.source(),
-            ImageError::Write { source, .. } => Some(source),
+            ImageError::Write { source, .. } | ImageError::Read { source, .. } => Some(source),
             ImageError::NotAnImage { .. } | ImageError::Name { .. } => None,
         }
     }

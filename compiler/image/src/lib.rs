@@ -10,9 +10,11 @@
 #![forbid(unsafe_code)]
 
 mod directory;
+pub mod disk;
 mod error;
 pub mod ext4;
 mod hash;
+pub mod machine;
 pub mod volume;
 
 use std::fs::File;
