@@ -19,6 +19,11 @@ Examples:
                                                take the image debian:12 from an OCI layout
   ukc build --emit plan .                      print which kernel modules the image would get, and why";
 
+const VERIFY_EXAMPLES: &str = "\
+Examples:
+  ukc verify app .                             build this directory again; exit status 5 when the image `app` differs
+  ukc verify out -f deploy/Dockerfile .        the same for an image directory";
+
 const RUN_EXAMPLES: &str = "\
 Examples:
   ukc run .                                    build the Dockerfile of this directory and boot it
@@ -83,6 +88,9 @@ pub enum Command {
     Prune,
     /// Print everything that is known about an image or a machine, as JSON
     Inspect(InspectArgs),
+    /// Build an image again and say what differs first
+    #[command(after_help = VERIFY_EXAMPLES)]
+    Verify(Box<VerifyArgs>),
     /// List the machines that run
     Ps(machines::PsArgs),
     /// Print what a machine in the background printed
@@ -360,6 +368,18 @@ pub struct RmArgs {
     /// Remove an image with all its names, and a machine that runs
     #[arg(short = 'f', long)]
     pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyArgs {
+    /// Image in the local store or image directory
+    #[arg(value_name = "NAME|PATH")]
+    pub image: String,
+    /// The build context it was made from
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub source: Source,
 }
 
 #[derive(Debug, Args)]

@@ -1,7 +1,8 @@
 //! `ukc images`, `rm`, `prune`, `inspect`. `rm` and `inspect` know machines, too.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use ukc_driver::image_json::Image;
 use ukc_store::{ImageStore, read_document};
 
 use crate::args::{Format, ImagesArgs, InspectArgs, InspectFormat, RmArgs};
@@ -98,4 +99,14 @@ pub fn inspect(args: &InspectArgs) -> Result<u8, Failure> {
         InspectFormat::Markdown => markdown::summary(&args.image, &image),
     };
     report::output(&text).map(|()| 0)
+}
+
+/// Returns the image of a name or directory, and where it is.
+pub fn find_image(text: &str) -> Result<(Image, PathBuf), Failure> {
+    let dir = Path::new(text);
+    if dir.join("image.json").is_file() {
+        return Ok((read_document(dir)?, dir.to_owned()));
+    }
+    let found = store()?.find(text)?;
+    Ok((found.image, found.dir))
 }

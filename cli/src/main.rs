@@ -27,6 +27,7 @@ mod steps;
 mod supervise;
 mod table;
 mod units;
+mod verify;
 mod volumes;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ fn run() -> Result<u8, Failure> {
         Command::Rm(args) => image_commands::rm(&args),
         Command::Prune => image_commands::prune(),
         Command::Inspect(args) => image_commands::inspect(&args),
+        Command::Verify(args) => verify::command(&args, &config),
         Command::Ps(args) => machine_commands::ps(&args),
         Command::Logs(args) => machine_commands::logs(&args),
         Command::Stop(args) => machine_commands::stop(&args),

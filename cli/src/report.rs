@@ -10,6 +10,8 @@ pub const FAILED: u8 = 1;
 pub const USAGE: u8 = 2;
 /// A registry or the network is to blame.
 pub const NETWORK: u8 = 4;
+/// Exit status of `ukc verify` when the image is another one.
+pub const MISMATCH: u8 = 5;
 /// A signal ended the command.
 pub const INTERRUPTED: u8 = 130;
 /// `ukc run` itself failed, not the program (docker run's convention).
