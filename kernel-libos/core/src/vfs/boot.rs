@@ -24,6 +24,10 @@ use crate::device::DEVICES;
 pub fn mount_all<'a>(mounts: impl Iterator<Item = record::Mount<'a>> + Clone, initrd: Option<(PhysAddr, u64)>) -> Result<Arc<FsContext>> {
     let root_spec = mounts.clone().find(|m| m.target == b"/").unwrap_or(record::Mount::ROOT);
     let (fs, source) = file_system(&root_spec, initrd)?;
+    if let (Some((base, len)), record::MountSource::Auto | record::MountSource::Initrd) = (initrd, &root_spec.source) {
+        let initrd: Arc<dyn Volume> = Arc::new(RamVolume::new(base, len));
+        registry::unpack_appendix(&initrd, &fs.root());
+    }
     let root = mount::mount_root(fs, &source, flags_of(&root_spec))?;
     let own = MountFlags::NOSUID | MountFlags::NOEXEC;
     let is_given = |name: &[u8]| mounts.clone().any(|m| m.target.strip_prefix(b"/") == Some(name));

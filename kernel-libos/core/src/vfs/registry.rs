@@ -102,6 +102,24 @@ pub fn fill_volume(from: &Arc<dyn super::Inode>, to: &Arc<dyn super::Inode>) -> 
     filler.map_or(Ok(()), |filler| filler(from, to))
 }
 
+/// Unpacks what others appended to the initrd (first) into the root that it holds (second).
+pub type Appendix = fn(&Arc<dyn Volume>, &Arc<dyn super::Inode>);
+
+static APPENDIX: SpinLock<Option<Appendix>> = SpinLock::new(None);
+
+/// Offers to unpack what is appended to the initrd.
+pub fn set_appendix(unpack: Appendix) {
+    *APPENDIX.lock() = Some(unpack);
+}
+
+/// Unpacks what is appended to the initrd when a module can.
+pub fn unpack_appendix(initrd: &Arc<dyn Volume>, root: &Arc<dyn super::Inode>) {
+    let unpack = *APPENDIX.lock();
+    if let Some(unpack) = unpack {
+        unpack(initrd, root);
+    }
+}
+
 /// Opens a device node: gets its `st_rdev`.
 pub type OpenDevice = fn(u64, OpenFlags) -> Result<Arc<dyn FileOps>>;
 
