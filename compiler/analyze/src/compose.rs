@@ -10,6 +10,7 @@ use crate::cache::{self, Cache};
 use crate::facts::{Facts, Object, Place, Reason, Syscall};
 use crate::files::ElfFile;
 use crate::object::{self, Summary, Unknown};
+use crate::reach;
 
 /// An object of the closure, not yet summarised.
 pub struct Member {
@@ -57,10 +58,13 @@ pub fn compose(members: &[Member], cache: Option<&dyn Cache>, facts: &mut Facts)
             })
             .collect();
         for (i, summary) in again {
-            summaries[i] = summary;
+            let graph = summaries[i].graph.take();
+            summaries[i] = Summary { graph, ..summary };
         }
     }
 
+    let reached = reach::search(members, &summaries);
+    let is_reached = |object: usize, offset: u64| reached.is_reached(&summaries, object, offset);
     for (i, (member, summary)) in members.iter().zip(&summaries).enumerate() {
         facts.objects.push(Object {
             path: member.path.clone(),
@@ -68,16 +72,16 @@ pub fn compose(members: &[Member], cache: Option<&dyn Cache>, facts: &mut Facts)
             hash: hashes[i].to_hex().to_string(),
             code_bytes: summary.code_bytes,
         });
-        for site in &summary.sites {
+        for site in summary.sites.iter().filter(|site| is_reached(i, site.offset)) {
             for &nr in &site.numbers {
                 let call = facts.syscalls.entry(nr).or_insert_with(|| Syscall { name: name(nr), sites: vec![] });
                 call.sites.push(Place { object: i, offset: site.offset, function: site.function.clone(), note: site.via.clone() });
             }
         }
         let place = |u: &Unknown| Place { object: i, offset: u.offset, function: u.function.clone(), note: Some(u.reason.clone()) };
-        facts.unknown.extend(summary.unknown.iter().map(place));
+        facts.unknown.extend(summary.unknown.iter().filter(|u| is_reached(i, u.offset)).map(place));
         facts.dropped.extend(summary.dropped.iter().map(place));
-        facts.features.legacy_entries.extend(summary.legacy.iter().map(place));
+        facts.features.legacy_entries.extend(summary.legacy.iter().filter(|u| is_reached(i, u.offset)).map(place));
     }
     features(members, &summaries, facts);
 }

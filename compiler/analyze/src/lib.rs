@@ -4,8 +4,8 @@
 //! config ──root──▶ program ──ldso, rules──▶ closure ──object (parallel, cached)──▶ summaries ──compose──▶ Facts
 //! ```
 //!
-//! [`analyze`] is sound rather than sharp in this version: every `syscall` instruction of every object of the closure counts, reached or not, and
-//! when the number at one of them cannot be found, [`Facts::unknown`] says so and `select` links everything.
+//! [`analyze`] is sound first: a `syscall` instruction counts unless the objects' graphs show that nothing leads to its code (`reach`), and when the
+//! number at one that counts cannot be found, [`Facts::unknown`] says so and `select` links everything.
 //!
 //! **What belongs to the closure.** The program, its interpreters (`#!`) and dynamic loader, `DT_NEEDED` by the loader's own rules (`ldso`), and what the
 //! rules of `rules` add. Programs that the entry may start:
@@ -26,6 +26,7 @@ mod facts;
 mod files;
 mod ldso;
 pub mod object;
+mod reach;
 mod root;
 mod rules;
 mod script;

@@ -7,6 +7,8 @@ use crate::{Dynamic, Elf};
 pub mod r_x86_64 {
     /// `S + A`.
     pub const R64: u32 = 1;
+    /// The bytes of an imported data symbol, copied into the program.
+    pub const COPY: u32 = 5;
     /// `S`, in the global offset table.
     pub const GLOB_DAT: u32 = 6;
     /// `S`, in the PLT's part of the global offset table.

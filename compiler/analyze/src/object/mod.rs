@@ -8,6 +8,7 @@
 //! the callers in other objects, see `compose`.
 
 mod flow;
+mod graph;
 mod image;
 mod machine;
 mod patterns;
@@ -16,12 +17,13 @@ mod scan;
 mod sweep;
 mod value;
 
+pub use graph::Graph;
 pub use resolve::summarize;
 
 use serde::{Deserialize, Serialize};
 
 /// Changes whenever summaries of equal bytes may differ from what an earlier version made.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 6;
 
 /// A place and the numbers that can be there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -74,4 +76,7 @@ pub struct Summary {
     pub wrappers: Vec<Wrapper>,
     /// Bytes of code.
     pub code_bytes: u64,
+    /// Which code leads to which; none where all of it counts. Made only when no wrappers are given: it does not depend on them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph: Option<Graph>,
 }

@@ -8,7 +8,7 @@ use super::flow::{self, Event, Wants};
 use super::image::{IMPORT, Image, Known, Region};
 use super::machine::RDI;
 use super::value::{Param, Value, Why};
-use super::{Site, Summary, Unknown, Wrapper, patterns, scan, sweep};
+use super::{Site, Summary, Unknown, Wrapper, graph, patterns, scan, sweep};
 
 /// Numbers from here on are no system calls (the table of x86-64 ends below 512; x32's bit is answered with ENOSYS).
 const END_OF_NUMBERS: u64 = 512;
@@ -56,6 +56,9 @@ pub fn summarize(bytes: &[u8], wrappers: &[(String, u8)]) -> Result<Summary, Elf
         dropped: FxHashMap::default(),
         wanted: Vec::new(),
     };
+    if wrappers.is_empty() {
+        r.out.graph = graph::build(&image, dynamic.as_ref());
+    }
     r.direct_sites();
     let mut imported: Vec<(Wanted, u64)> = Vec::new();
     for (i, s) in image.dynsym.iter().enumerate().filter(|(_, s)| !s.is_defined && !s.name.is_empty()) {
