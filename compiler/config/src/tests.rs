@@ -1,3 +1,5 @@
+//! Reading settings from files, the environment and both together.
+
 use std::fs;
 
 use ukc_diagnostics::render;

@@ -1,3 +1,5 @@
+//! Differences between two documents, as text, JSON and SARIF.
+
 use serde_json::json;
 use ukc_image_json::Image;
 use ukc_policy::{Growth, Size};

@@ -1,3 +1,5 @@
+//! Policies and the images that they refuse.
+
 use ukc_image_json::Image;
 
 use super::*;

@@ -30,7 +30,11 @@ fn archives_are_unpacked() {
     let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|p| Path::new(p).exists()).expect("busybox-static is installed");
     std::fs::copy(busybox, context.join("busybox")).unwrap();
     std::fs::write(context.join("old"), "old\n").unwrap();
-    std::fs::write(context.join("Dockerfile"), "FROM scratch\nCOPY busybox /bin/busybox\nCOPY old /etc/old\nENTRYPOINT [\"/bin/busybox\"]\n").unwrap();
+    std::fs::write(
+        context.join("Dockerfile"),
+        "FROM scratch\nCOPY busybox /bin/busybox\nCOPY old /etc/old\nENTRYPOINT [\"/bin/busybox\"]\n",
+    )
+    .unwrap();
     let image = dir.path().join("image");
     let mut build = Command::new(&ukc);
     build.args(["build", "--quiet", "--module", "cpio", "-o"]).arg(&image).arg(&context);

@@ -1,3 +1,5 @@
+//! Machines in a folder: what is kept of them, and when it goes.
+
 use std::io::Write as _;
 
 use ukc_runtime_qemu::{Accelerator, Board, RootMedium};
