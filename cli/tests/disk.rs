@@ -163,3 +163,86 @@ fn equal_builds_make_equal_disks_of_little_more_than_their_parts() {
     let added = len("disk.raw") - len("root.img");
     assert!(added <= 1 << 20, "kernel, loaders and tables are {added} bytes");
 }
+
+/// Fields that a configuration may have, by JSON pointer with `0` for any element, and their types; `!` marks those that must be there.
+fn check_fields(config: &serde_json::Value, at: &str, fields: &[(&str, &str)]) {
+    let kind = match config {
+        serde_json::Value::Object(entries) => {
+            for (name, value) in entries {
+                check_fields(value, &format!("{at}/{name}"), fields);
+            }
+            "object"
+        }
+        serde_json::Value::Array(elements) => {
+            elements.iter().for_each(|e| check_fields(e, &format!("{at}/0"), fields));
+            "array"
+        }
+        serde_json::Value::String(_) => "string",
+        serde_json::Value::Bool(_) => "boolean",
+        serde_json::Value::Number(_) => "integer",
+        serde_json::Value::Null => "null",
+    };
+    let known = fields.iter().find(|(path, _)| *path == at).map(|(_, kind)| kind.trim_end_matches('!'));
+    assert_eq!(known, Some(kind), "`{at}`");
+}
+
+fn check_config(path: &Path, fields: &[(&str, &str)]) {
+    let config: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    check_fields(&config, "", fields);
+    for (at, _) in fields.iter().filter(|(_, kind)| kind.ends_with('!')) {
+        assert!(config.pointer(at).is_some(), "`{at}` is missing");
+    }
+}
+
+#[test]
+fn configurations_are_what_the_published_schemas_say() {
+    let sandbox = Place::new();
+    let out = forms(&sandbox);
+    // firecracker: src/firecracker/swagger/firecracker.yaml and docs of `--config-file`.
+    check_config(
+        &out.join("fc/firecracker.json"),
+        &[
+            ("", "object!"),
+            ("/boot-source", "object!"),
+            ("/boot-source/kernel_image_path", "string!"),
+            ("/boot-source/boot_args", "string"),
+            ("/boot-source/initrd_path", "string"),
+            ("/drives", "array!"),
+            ("/drives/0", "object"),
+            ("/drives/0/drive_id", "string!"),
+            ("/drives/0/is_root_device", "boolean!"),
+            ("/drives/0/path_on_host", "string!"),
+            ("/drives/0/is_read_only", "boolean"),
+            ("/entropy", "object"),
+            ("/machine-config", "object!"),
+            ("/machine-config/vcpu_count", "integer!"),
+            ("/machine-config/mem_size_mib", "integer!"),
+            ("/machine-config/smt", "boolean"),
+        ],
+    );
+    // cloud-hypervisor: vmm/src/api/openapi/cloud-hypervisor.yaml, `VmConfig`.
+    check_config(
+        &out.join("ch/cloud-hypervisor.json"),
+        &[
+            ("", "object!"),
+            ("/payload", "object!"),
+            ("/payload/kernel", "string!"),
+            ("/payload/cmdline", "string"),
+            ("/cpus", "object"),
+            ("/cpus/boot_vcpus", "integer!"),
+            ("/cpus/max_vcpus", "integer!"),
+            ("/memory", "object"),
+            ("/memory/size", "integer!"),
+            ("/disks", "array"),
+            ("/disks/0", "object"),
+            ("/disks/0/path", "string!"),
+            ("/disks/0/readonly", "boolean"),
+            ("/rng", "object"),
+            ("/rng/src", "string!"),
+            ("/serial", "object"),
+            ("/serial/mode", "string!"),
+            ("/console", "object"),
+            ("/console/mode", "string!"),
+        ],
+    );
+}
