@@ -10,6 +10,10 @@ use libos_core::time::{self, TimerId};
 
 use crate::clock::Clock;
 
+/// Least time between two signals of a periodic timer. A shorter period counts as overruns: the program would do nothing but handle signals, and not even
+/// come to stop the timer. (Linux starts the next period when the signal is taken, to the same end.)
+const REST_NS: u64 = 50_000;
+
 /// Whom an alarm tells.
 pub enum Notify {
     /// Nobody: the timer is only looked at.
@@ -90,7 +94,7 @@ impl Alarm {
             state.timer.take()
         };
         cancel(old_timer);
-        self.start();
+        self.start(0);
         before
     }
 
@@ -109,10 +113,11 @@ impl Alarm {
         cancel(timer);
     }
 
-    fn start(&self) {
+    /// Starts the machine's timer, which does not fire before `not_before` on the monotonic clock.
+    fn start(&self, not_before: u64) {
         let Some(me) = self.me.upgrade() else { return };
         let Some(deadline) = self.state.lock().deadline else { return };
-        let id = time::start_timer(self.clock.earliest_ns(deadline), me);
+        let id = time::start_timer(self.clock.earliest_ns(deadline).max(not_before), me);
         let old = self.state.lock().timer.replace(id);
         cancel(old);
     }
@@ -165,11 +170,11 @@ impl Wake for Alarm {
                 Some(missed)
             }
         };
+        // Without an expiration a CPU clock was behind, and this was only a look at it; it needs a rest as well.
         if let Some(missed) = missed {
             self.notify(missed);
         }
-        // A CPU clock may be behind: then this is another look at it, not an expiration.
-        self.start();
+        self.start(time::monotonic_ns().saturating_add(REST_NS));
     }
 }
 
