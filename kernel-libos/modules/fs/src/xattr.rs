@@ -15,6 +15,8 @@ use libos_core::{Errno, Result, Task};
 /// Longest name and value (`XATTR_NAME_MAX`, `XATTR_SIZE_MAX` in <linux/limits.h>).
 const NAME_MAX: usize = 255;
 const SIZE_MAX: usize = 65536;
+/// Both flags of setxattr(2), which are no contradiction to Linux.
+const BOTH: u32 = linux::XATTR_CREATE | linux::XATTR_REPLACE;
 
 /// What a call works on.
 struct Target {
@@ -69,7 +71,9 @@ fn check(task: &Task, target: &Target, name: &[u8], want: Want) -> Result<()> {
     if has_dot(b"system.posix_acl_") {
         return if writes && !permission::is_owner(&creds, attributes) { Err(Errno::EPERM) } else { Ok(()) };
     }
-    Err(Errno::EOPNOTSUPP)
+    // A namespace without a name in it.
+    let is_bare = [&b"user."[..], b"trusted.", b"security."].contains(&name);
+    Err(if is_bare { Errno::EINVAL } else { Errno::EOPNOTSUPP })
 }
 
 fn set(task: &Task, target: &Target, attribute: UserStr, value: UserPtr<u8>, size: usize, flags: u32) -> Result<usize> {
@@ -77,6 +81,7 @@ fn set(task: &Task, target: &Target, attribute: UserStr, value: UserPtr<u8>, siz
         0 => None,
         linux::XATTR_CREATE => Some(false),
         linux::XATTR_REPLACE => Some(true),
+        BOTH => Some(false),
         _ => return Err(Errno::EINVAL),
     };
     let name = name(attribute)?;
@@ -86,6 +91,10 @@ fn set(task: &Task, target: &Target, attribute: UserStr, value: UserPtr<u8>, siz
     let mut bytes = vec![0; size];
     UserSlice::from_parts(value, size)?.read_to(&mut bytes)?;
     check(task, target, &name, Want::WRITE)?;
+    // Never succeeds: what exists cannot be created, what does not cannot be replaced.
+    if flags == BOTH && target.inode.xattr(&name).is_err() {
+        return Err(Errno::ENODATA);
+    }
     target.inode.set_xattr(&name, Some(&bytes), must_exist)?;
     Ok(0)
 }
