@@ -253,6 +253,19 @@ pub enum ProgressMode {
     Quiet,
 }
 
+/// See `--call`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Call {
+    /// Build
+    Build,
+    /// What is wrong with the Dockerfile
+    Check,
+    /// Arguments, secrets and agents of the target
+    Outline,
+    /// Stages and their descriptions
+    Targets,
+}
+
 #[derive(Debug, Args)]
 pub struct BuildArgs {
     /// Directory with the files that the Dockerfile copies; `-` reads a Dockerfile from standard input and has no files
@@ -275,6 +288,9 @@ pub struct BuildArgs {
     /// Only check the Dockerfile; warnings count as errors
     #[arg(long)]
     pub check: bool,
+    /// Instead of building: check the Dockerfile, or list its arguments and secrets, or its targets
+    #[arg(long, value_enum, value_name = "build|check|outline|targets")]
+    pub call: Option<Call>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,

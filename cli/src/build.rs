@@ -7,13 +7,14 @@ use std::sync::Arc;
 use ukc_config::Config;
 use ukc_diagnostics::{Diagnostic, SourceMap};
 use ukc_driver::build::{NamedContext, Options, Remote};
+use ukc_driver::dockerfile::outline;
 use ukc_driver::fetch::Cancel;
 use ukc_driver::image_json::Image;
 use ukc_driver::oci::registry::{RegistryError, Settings};
 use ukc_driver::{Assembled, Compiled, Network, Request, Stage, compile};
 use ukc_store::{ImageStore, Name};
 
-use crate::args::{BuildArgs, Source};
+use crate::args::{BuildArgs, Call, Source};
 use crate::interrupt::Interrupt;
 use crate::network::{self, Transfers};
 use crate::progress::Display;
@@ -31,7 +32,11 @@ pub fn command(args: BuildArgs, config: &Config) -> Result<u8, Failure> {
     let interrupt = Interrupt::listen()?;
     let mut display = Display::new(args.source.progress, args.quiet, &interrupt);
     let prepared = Prepared::new(&args.path, &args.source, config, interrupt.cancel(), display.transfers())?;
-    let last = match (args.check, args.emit.iter().max()) {
+    let is_check = args.check || args.call == Some(Call::Check);
+    if let Some(call @ (Call::Outline | Call::Targets)) = args.call {
+        return describe(call, &prepared.request);
+    }
+    let last = match (is_check, args.emit.iter().max()) {
         (true, _) => Stage::Graph,
         (false, Some(last)) => *last,
         (false, None) => Stage::Image,
@@ -39,7 +44,7 @@ pub fn command(args: BuildArgs, config: &Config) -> Result<u8, Failure> {
     let mut sources = SourceMap::default();
     let request = Request { emit: args.emit.clone(), last, ..prepared.request };
     let compiled = compile(&request, &mut sources, &mut display);
-    if args.check {
+    if is_check {
         display.finish();
         return check(&sources, compiled);
     }
@@ -84,6 +89,28 @@ fn print(args: &BuildArgs, compiled: Compiled, written: Option<Written>) -> Resu
         }
         report::output(&text)?;
     }
+    Ok(0)
+}
+
+/// `--call=outline` and `--call=targets`: what the Dockerfile offers.
+fn describe(call: Call, request: &Request) -> Result<u8, Failure> {
+    let mut sources = SourceMap::default();
+    let file = sources.add(&request.dockerfile_name, request.dockerfile.clone());
+    let parsed = ukc_driver::dockerfile::parse(file, &request.dockerfile);
+    if !parsed.is_ok() {
+        report::diagnostics(&sources, &parsed.diagnostics);
+        return Err(Failure::new("the Dockerfile cannot be read"));
+    }
+    let options = &request.options;
+    let target = match &options.target {
+        Some(name) => parsed.stage(name).ok_or_else(|| Failure::new(format!("there is no stage `{name}`")))?,
+        None => parsed.stages.len().saturating_sub(1),
+    };
+    let value = |name: &str| options.build_args.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+    report::output(&match call {
+        Call::Targets => outline::targets(&parsed),
+        _ => outline::outline(&parsed, target, &value),
+    })?;
     Ok(0)
 }
 

@@ -186,3 +186,21 @@ fn no_place_to_keep_files_is_a_sentence() {
     place.file("data", "a file where a folder should be");
     place.ukc(&["build", "context"]).status(1).says("cannot write");
 }
+
+#[test]
+fn a_dockerfile_says_what_it_offers() {
+    let place = Place::new();
+    let text = "ARG BASE=debian\nFROM $BASE AS base\n# VERSION is what is built\nARG VERSION=1\nRUN --mount=type=secret,id=token,required=true true\n\
+                FROM scratch AS other\nARG UNSEEN\n# app is the program\nFROM base AS app\nRUN --mount=type=ssh true\n";
+    place.file("context/Dockerfile", text);
+    let targets = place.ukc(&["build", "--call=targets", "context"]).status(0).out;
+    assert_eq!(targets, "TARGET          DESCRIPTION\nbase\nother\napp (default)   is the program\n");
+    let outline = place.ukc(&["build", "--call=outline", "--build-arg", "VERSION=2", "context"]).status(0).out;
+    assert!(outline.starts_with("TARGET:        app\nDESCRIPTION:   is the program\n\nBUILD ARG   VALUE    DESCRIPTION\n"), "{outline}");
+    assert!(
+        outline.contains("VERSION     2        is what is built\n") && outline.contains("SECRET   REQUIRED\ntoken    true\n"),
+        "{outline}"
+    );
+    assert!(outline.contains("SSH       REQUIRED\ndefault\n") && !outline.contains("UNSEEN"), "{outline}");
+    place.ukc(&["build", "--call=outline", "--target", "nope", "context"]).status(1).says("no stage `nope`").no_output();
+}

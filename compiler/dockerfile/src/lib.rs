@@ -28,6 +28,7 @@ mod instruction;
 mod json;
 mod lines;
 pub mod lint;
+pub mod outline;
 mod parse;
 mod raw;
 mod text;

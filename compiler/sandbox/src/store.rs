@@ -66,7 +66,6 @@ impl RunStore {
         let steps = self.root.join("steps");
         let mut file = tempfile::NamedTempFile::new_in(&steps)?;
         io::Write::write_all(&mut file, id.as_bytes())?;
-        file.as_file().sync_all()?;
         file.persist(steps.join(key)).map_err(|e| e.error)?;
         Ok(())
     }
