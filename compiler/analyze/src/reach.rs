@@ -217,7 +217,9 @@ impl State<'_> {
     fn load(&mut self, i: usize, graph: &Graph, member: &Member) {
         graph.roots.iter().for_each(|root| self.reach(i, *root));
         graph.root_imports.iter().for_each(|name| self.import(&graph.names[*name as usize]));
-        if member.file.is_program || is_loader(member) {
+        // Whatever may be executed starts at its entry; static-pie programs look like libraries otherwise.
+        let is_library = matches!(member.reason, Reason::Needed(_) | Reason::Preload | Reason::Hwcaps(_) | Reason::Plugin(..));
+        if member.file.is_program || !is_library {
             graph.entry.into_iter().for_each(|entry| self.reach(i, entry));
         }
         if matches!(member.reason, Reason::Plugin(..) | Reason::LibraryDirectory) {
