@@ -40,7 +40,10 @@ pub use stage::Stage;
 pub use text::config_text;
 pub use ukc_image::machine;
 pub use ukc_select::{Recommended, Verdict};
-pub use {ukc_build as build, ukc_dockerfile as dockerfile, ukc_fetch as fetch, ukc_image_json as image_json, ukc_oci as oci, ukc_sandbox as sandbox};
+pub use {
+    ukc_build as build, ukc_dockerfile as dockerfile, ukc_fetch as fetch, ukc_image_json as image_json, ukc_oci as oci,
+    ukc_sandbox as sandbox,
+};
 
 /// What to compile.
 #[derive(Debug, Clone)]
