@@ -178,8 +178,35 @@ pub struct Source {
     /// Link this kernel module though nothing asks for it
     #[arg(long = "module", value_name = "NAME")]
     pub modules: Vec<String>,
+    /// What the program shall run on [default: auto]
+    #[arg(long, value_enum, value_name = "GUEST")]
+    pub guest: Option<Guest>,
+    /// Fail, with status 3, when code that can run makes calls that the libOS does not have
+    #[arg(long)]
+    pub strict: bool,
     #[command(flatten)]
     pub ignored: Ignored,
+}
+
+/// See `--guest`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Guest {
+    /// Whichever is right by the analysis
+    Auto,
+    /// The libOS, whatever the analysis says
+    Libos,
+    /// A Linux kernel; refused in this version
+    Linux,
+}
+
+impl From<Guest> for ukc_driver::GuestWish {
+    fn from(guest: Guest) -> Self {
+        match guest {
+            Guest::Auto => Self::Auto,
+            Guest::Libos => Self::Libos,
+            Guest::Linux => Self::Linux,
+        }
+    }
 }
 
 /// Flags of `docker build` without a meaning here; each is mentioned once.

@@ -11,14 +11,14 @@ use ukc_driver::dockerfile::outline;
 use ukc_driver::fetch::Cancel;
 use ukc_driver::image_json::Image;
 use ukc_driver::oci::registry::{RegistryError, Settings};
-use ukc_driver::{Assembled, Compiled, Network, Request, Stage, compile};
+use ukc_driver::{Assembled, Compiled, GuestWish, Network, Request, Stage, compile};
 use ukc_store::{ImageStore, Name};
 
 use crate::args::{BuildArgs, Call, Source};
 use crate::interrupt::Interrupt;
 use crate::network::{self, Transfers};
 use crate::progress::Display;
-use crate::report::{self, FAILED, Failure, NETWORK};
+use crate::report::{self, FAILED, Failure, NETWORK, UNSUPPORTED};
 use crate::{outputs, places, steps, units};
 
 /// Names of Dockerfiles in a context, in the order in which they are looked for.
@@ -145,7 +145,12 @@ pub fn failed(display: &mut Display<'_>, interrupt: &Interrupt, sources: &Source
     report::diagnostics(sources, found);
     let is_network = |d: &Diagnostic| RegistryError::NAMES.contains(&d.name);
     let is_all_network = found.iter().any(Diagnostic::is_error) && found.iter().filter(|d| d.is_error()).all(is_network);
-    Failure { status: if is_all_network { NETWORK } else { FAILED }, message: format!("the build failed: {}", counted(found)) }
+    let status = match found.iter().any(|d| d.is_error() && d.name == ukc_driver::UNSERVED) {
+        true => UNSUPPORTED,
+        false if is_all_network => NETWORK,
+        false => FAILED,
+    };
+    Failure { status, message: format!("the build failed: {}", counted(found)) }
 }
 
 /// An image on disk.
@@ -268,6 +273,8 @@ impl Prepared {
             archive: ukc_runtime_libos::archive,
             extra_syscalls: source.syscalls.clone(),
             extra_modules: source.modules.clone(),
+            guest: source.guest.map_or(GuestWish::Auto, Into::into),
+            is_strict: source.strict,
             policies: config.policies.clone(),
             emit: vec![],
             last: Stage::Image,

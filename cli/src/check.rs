@@ -8,11 +8,8 @@ use ukc_diagnostics::SourceMap;
 use ukc_driver::{Checked, check_program};
 
 use crate::args::{CheckArgs, CheckFormat};
-use crate::report::{self, FAILED, Failure};
+use crate::report::{self, FAILED, Failure, UNSUPPORTED};
 use crate::{places, table};
-
-/// The program's guest is not the libOS.
-const UNSUPPORTED: u8 = 3;
 
 /// Runs the command. The status says the verdict: 0 for the libOS, 3 for what needs a Linux kernel.
 pub fn command(args: &CheckArgs, _config: &Config) -> Result<u8, Failure> {

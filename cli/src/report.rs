@@ -14,6 +14,8 @@ pub const NETWORK: u8 = 4;
 pub const MISMATCH: u8 = 5;
 /// A signal ended the command.
 pub const INTERRUPTED: u8 = 130;
+/// The program is not supported, and there is nothing to fall back to.
+pub const UNSUPPORTED: u8 = 3;
 /// `ukc run` itself failed, not the program (docker run's convention).
 pub const RUN_FAILED: u8 = 125;
 

@@ -47,3 +47,20 @@ fn dynamic_programs_have_the_calls_that_they_make() {
         assert!(call == "execve" || found.iter().any(|f| f == call), "{call} is not in {found:?}");
     }
 }
+
+/// A dynamic program cannot be made here without a compiler, so the static one stands for all: what it holds is never held against it.
+#[test]
+fn builds_say_what_the_guest_is_and_why() {
+    let place = Place::with_program(&exits(0));
+    let json = place.ukc(&["build", "-q", "--emit", "image", "context"]).status(0).out;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["guest"]["kind"], "unikernel");
+    assert!(json["guest"]["reasons"][0].as_str().unwrap().contains("has every system call"), "{}", json["guest"]);
+    place.ukc(&["build", "-q", "--strict", "context"]).status(0);
+    place.ukc(&["build", "-q", "--guest", "linux", "context"]).status(3).says("with the libOS only").no_output();
+    // mov eax, 172 (iopl); syscall; then exit.
+    let code = [0xb8, 172, 0, 0, 0, 0x0f, 0x05, 0xbf, 0, 0, 0, 0, 0xb8, 231, 0, 0, 0, 0x0f, 0x05];
+    let place = Place::with_program(&common::program(&code));
+    place.ukc(&["build", "-q", "context"]).status(0);
+    place.ukc(&["build", "-q", "--strict", "context"]).status(3).says("calls that the libOS does not have: iopl").no_output();
+}

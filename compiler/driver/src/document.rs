@@ -9,9 +9,9 @@ use ukc_image_json::{
 };
 use ukc_link::Linked;
 use ukc_rootfs::{ImageConfig, Kind, NodeId, Tree, surface};
-use ukc_select::{ModuleReason, Plan};
+use ukc_select::{ModuleReason, Plan, Verdict};
 
-use crate::{Request, record};
+use crate::{Request, guest, record};
 
 /// Memory that the guest needs beside the kernel and the root file system to start a program: page tables, stacks, the program's own pages.
 pub const MEMORY_BASE_BYTES: u64 = 4 << 20;
@@ -46,7 +46,15 @@ fn file_name(path: &str) -> &str {
 }
 
 /// Returns the document without what only writing finds out.
-pub fn document(config: &ImageConfig, tree: &Tree, facts: &Facts, plan: &Plan, kernel: &Linked, inputs: Vec<Input>) -> Image {
+pub fn document(
+    config: &ImageConfig,
+    tree: &Tree,
+    facts: &Facts,
+    plan: &Plan,
+    verdict: &Verdict,
+    kernel: &Linked,
+    inputs: Vec<Input>,
+) -> Image {
     let module_of = |number: u32| plan.handlers.iter().find(|h| h.nr == number).map(|h| h.module.clone());
     let syscalls = facts.syscalls.iter().map(|(&number, call)| {
         let module = module_of(number);
@@ -67,7 +75,7 @@ pub fn document(config: &ImageConfig, tree: &Tree, facts: &Facts, plan: &Plan, k
             user: User { name: config.user.clone(), uid: facts.user.uid, gid: facts.user.gid, groups: facts.user.groups.clone() },
             stop_signal: config.stop_signal.clone().unwrap_or_else(|| "SIGTERM".to_owned()),
         },
-        guest: Guest { kind: GuestKind::Unikernel, reasons: vec!["the libOS is the only guest of this version".to_owned()] },
+        guest: Guest { kind: GuestKind::Unikernel, reasons: guest::reasons(verdict) },
         kernel: Kernel {
             len_bytes: kernel.elf.len() as u64,
             text_bytes: stats.text_bytes,

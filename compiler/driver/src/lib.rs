@@ -14,6 +14,7 @@
 
 mod assemble;
 mod document;
+mod guest;
 mod network;
 mod notes;
 pub mod output;
@@ -33,6 +34,7 @@ use ukc_policy::Policy;
 use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
+pub use guest::{GuestWish, UNSERVED};
 pub use network::Network;
 pub use program::{Checked, check_program, judge};
 pub use record::{signal_number, stop_signal_number};
@@ -66,6 +68,10 @@ pub struct Request {
     pub extra_syscalls: Vec<String>,
     /// Modules, likewise.
     pub extra_modules: Vec<String>,
+    /// The guest that the user wants.
+    pub guest: GuestWish,
+    /// Whether a program that the libOS may not serve fails the build.
+    pub is_strict: bool,
     /// What the image must not be.
     pub policies: Vec<Policy>,
     /// Stages whose text is wanted.
@@ -158,7 +164,12 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     let archive = (request.archive)();
     inputs.push(document::kernel_input(archive));
     let plan = stage::select(request, !built.config.volumes.is_empty(), &facts, archive).map_err(|error| out.failed(vec![error]))?;
-    out.warnings.extend(stage::missing_calls(&plan));
+    let verdict = ukc_select::choose(&facts, &plan);
+    let (told, refused): (Vec<_>, Vec<_>) = guest::judge(request, &verdict, &plan).into_iter().partition(|d| !d.is_error());
+    out.warnings.extend(told);
+    if !refused.is_empty() {
+        return Err(out.failed(refused));
+    }
     if out.has_ended(Stage::Plan, request, || plan.to_text()) {
         return Ok(out);
     }
@@ -169,7 +180,7 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     }
 
     stage::go_on(progress.begin(total, total, "write the image")).map_err(|e| out.failed(e))?;
-    let facts = document::document(&built.config, &built.tree, &facts, &plan, &kernel, inputs);
+    let facts = document::document(&built.config, &built.tree, &facts, &plan, &verdict, &kernel, inputs);
     let forbidden: Vec<Diagnostic> = request.policies.iter().flat_map(|policy| policy.check(&facts)).collect();
     if !forbidden.is_empty() {
         return Err(out.failed(forbidden));

@@ -174,19 +174,6 @@ pub fn select(request: &Request, has_volumes: bool, facts: &Facts, archive: &[u8
     ukc_select::select(facts, &catalogue, &options).map_err(|e| broken(e.to_string()))
 }
 
-/// Warns of calls that the application itself makes and that the kernel does not have. Those that only the C library could make are in the plan: every
-/// C library has dozens of them that a program never reaches.
-pub fn missing_calls(plan: &Plan) -> Option<Diagnostic> {
-    let missing: Vec<_> = plan.missing.iter().filter(|m| m.by_application).collect();
-    if missing.is_empty() {
-        return None;
-    }
-    let names: Vec<&str> = missing.iter().map(|m| m.name.as_str()).collect();
-    let noun = if names.len() == 1 { "a system call" } else { "system calls" };
-    let what = format!("the program may make {noun} that this kernel does not have: {}", names.join(", "));
-    Some(Diagnostic::warning("missing-syscall", what).note("such a call answers ENOSYS; `ukc build --emit plan` shows where each is made"))
-}
-
 /// Links the kernel that a plan describes.
 ///
 /// # Errors

@@ -69,6 +69,8 @@ pub fn run(case: &Path, bless: bool) -> Result<(), String> {
         archive: archive::archive,
         extra_syscalls: vec![],
         extra_modules: vec![],
+        guest: Default::default(),
+        is_strict: false,
         policies: vec![],
         emit: stages.clone(),
         last,
