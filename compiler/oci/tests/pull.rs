@@ -12,7 +12,7 @@ use ukc_oci::registry::{Credential, CredentialFiles, Event};
 use ukc_oci::{Digest, OciError, Platform};
 
 fn error(result: Result<ukc_oci::Image, OciError>) -> String {
-    let error = result.err().expect("an error");
+    let error = result.expect_err("an error");
     format!("{}: {error} ({})", error.name(), error.help().unwrap_or_default())
 }
 

@@ -227,7 +227,7 @@ mod tests {
         let data = root + u16_at(17) * ENTRY;
         let next = |n: usize| {
             let pair = u16_at(table + n * 3 / 2);
-            if n % 2 == 0 { pair & 0xfff } else { pair >> 4 }
+            if n.is_multiple_of(2) { pair & 0xfff } else { pair >> 4 }
         };
         let chain = |first: usize| {
             let mut bytes = Vec::new();
