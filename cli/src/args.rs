@@ -43,6 +43,13 @@ Examples:
 
 The status is 0; with --strict it is 3 for a program that needs a Linux kernel.";
 
+const EXPLAIN_EXAMPLES: &str = "\
+Examples:
+  ukc explain app                              the guest and the kernel's modules, each with its reasons
+  ukc explain app syscall:socket               who makes it: program, libraries, function and offset; and who answers
+  ukc explain app file:libssl.so.3             what brought the library in
+  ukc explain app --size                       the kernel's bytes by crate";
+
 const DIFF_EXAMPLES: &str = "\
 Examples:
   ukc diff app:1 app:2                         system calls, modules, files, packages, ports that came and went
@@ -104,6 +111,9 @@ pub enum Command {
     /// Say which system calls a program can make, what the libOS makes of them, and which guest is right
     #[command(after_help = CHECK_EXAMPLES)]
     Check(CheckArgs),
+    /// Say why an image has a system call, a kernel module or a library
+    #[command(after_help = EXPLAIN_EXAMPLES)]
+    Explain(ExplainArgs),
     /// Compare two images: what can be reached in the new one that could not be before
     #[command(after_help = DIFF_EXAMPLES)]
     Diff(DiffArgs),
@@ -467,6 +477,34 @@ pub struct CheckArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum CheckFormat {
     /// A table and the verdict
+    Text,
+    /// A JSON document
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Image in the local store, or image directory
+    #[arg(value_name = "IMAGE")]
+    pub image: String,
+    /// What to explain [default: the image]
+    #[arg(value_name = "syscall:NAME|module:NAME|file:PATH")]
+    pub topic: Option<String>,
+    /// The kernel's bytes by the crate that they come from
+    #[arg(long, conflicts_with_all = ["topic", "guest"])]
+    pub size: bool,
+    /// Only the choice of the guest
+    #[arg(long, conflicts_with = "topic")]
+    pub guest: bool,
+    /// How to print it
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub format: ExplainFormat,
+}
+
+/// See `--format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// Lines for people
     Text,
     /// A JSON document
     Json,

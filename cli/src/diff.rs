@@ -34,7 +34,7 @@ pub fn command(args: &DiffArgs, config: &Config) -> Result<u8, Failure> {
 }
 
 /// Returns an image and its directory: an image directory, or a name in the store.
-fn find(text: &str) -> Result<(Image, PathBuf), Failure> {
+pub fn find(text: &str) -> Result<(Image, PathBuf), Failure> {
     let path = Path::new(text);
     if path.join("image.json").is_file() {
         return Ok((read_document(path)?, path.to_owned()));

@@ -9,6 +9,7 @@ mod build;
 mod check;
 mod diff;
 mod doctor;
+mod explain;
 mod generate;
 mod image_commands;
 mod interrupt;
@@ -68,6 +69,7 @@ fn run() -> Result<u8, Failure> {
         Command::Wait(args) => machine_commands::wait(&args),
         Command::Check(args) => check::command(&args, &config),
         Command::Diff(args) => diff::command(&args, &config),
+        Command::Explain(args) => explain::command(&args),
         Command::Doctor(args) => doctor::command(&args),
         Command::Completion(args) => generate::completion(&args),
         Command::Man(args) => generate::man(&args),

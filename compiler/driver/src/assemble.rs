@@ -17,6 +17,8 @@ pub struct Assembled {
     pub tree: Tree,
     /// The kernel.
     pub kernel: Linked,
+    /// Text of `analysis.json`.
+    pub analysis: String,
     /// What `image.json` says, without what only writing finds out: artefacts, count of files, memory.
     pub facts: Image,
 }
@@ -28,7 +30,13 @@ impl Assembled {
     /// [`ImageError`]; what was at `dir` before is still there then.
     pub fn write(&self, dir: &Path, is_cancelled: &dyn Fn() -> bool) -> Result<Image, ImageError> {
         let options = ext4::Options { label: LABEL.to_vec(), ..ext4::Options::default() };
-        let parts = Parts { kernel: &self.kernel.elf, map: Some(&self.kernel.map), tree: &self.tree, options: &options };
+        let parts = Parts {
+            kernel: &self.kernel.elf,
+            map: Some(&self.kernel.map),
+            analysis: Some(&self.analysis),
+            tree: &self.tree,
+            options: &options,
+        };
         ukc_image::write_unless(dir, &parts, self.facts.clone(), is_cancelled)
     }
 }

@@ -14,6 +14,7 @@
 
 mod assemble;
 mod document;
+mod explanation;
 mod guest;
 mod network;
 mod notes;
@@ -34,6 +35,7 @@ use ukc_policy::Policy;
 use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
+pub use explanation::Explanation;
 pub use guest::{GuestWish, UNSERVED};
 pub use network::Network;
 pub use program::{Checked, check_program, judge};
@@ -180,12 +182,13 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     }
 
     stage::go_on(progress.begin(total, total, "write the image")).map_err(|e| out.failed(e))?;
+    let analysis = Explanation::new(&facts, &plan).to_json();
     let facts = document::document(&built.config, &built.tree, &facts, &plan, &verdict, &kernel, inputs);
     let forbidden: Vec<Diagnostic> = request.policies.iter().flat_map(|policy| policy.check(&facts)).collect();
     if !forbidden.is_empty() {
         return Err(out.failed(forbidden));
     }
-    out.image = Some(Assembled { tree: built.tree, kernel, facts });
+    out.image = Some(Assembled { tree: built.tree, kernel, analysis, facts });
     Ok(out)
 }
 

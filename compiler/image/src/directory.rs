@@ -14,10 +14,11 @@ use tempfile::TempDir;
 use ukc_image_json::FILE_NAME;
 
 use crate::machine::{CLOUD_HYPERVISOR_NAME, DISK_NAME, FIRECRACKER_NAME, XEN_NAME};
-use crate::{ImageError, KERNEL_NAME, MAP_NAME, ROOTFS_NAME};
+use crate::{ANALYSIS_NAME, ImageError, KERNEL_NAME, MAP_NAME, ROOTFS_NAME};
 
 /// What an image directory may hold.
-const OURS: [&str; 8] = [KERNEL_NAME, ROOTFS_NAME, MAP_NAME, FILE_NAME, DISK_NAME, FIRECRACKER_NAME, CLOUD_HYPERVISOR_NAME, XEN_NAME];
+const OURS: [&str; 9] =
+    [KERNEL_NAME, ROOTFS_NAME, ANALYSIS_NAME, MAP_NAME, FILE_NAME, DISK_NAME, FIRECRACKER_NAME, CLOUD_HYPERVISOR_NAME, XEN_NAME];
 
 /// Between making a directory and locking it lie microseconds; a minute is beyond doubt.
 const ABANDONED_AFTER: Duration = Duration::from_secs(60);

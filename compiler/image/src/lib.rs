@@ -34,6 +34,9 @@ pub const ROOTFS_NAME: &str = "rootfs.ext4";
 /// File name of the linker's map.
 pub const MAP_NAME: &str = "kernel.map";
 
+/// File name of what the analysis found and the selection chose.
+pub const ANALYSIS_NAME: &str = "analysis.json";
+
 /// What goes into an image.
 #[derive(Debug, Clone, Copy)]
 pub struct Parts<'a> {
@@ -41,6 +44,8 @@ pub struct Parts<'a> {
     pub kernel: &'a [u8],
     /// The linker's map, when there is one.
     pub map: Option<&'a str>,
+    /// What the analysis found and the selection chose, when it is to be kept.
+    pub analysis: Option<&'a str>,
     /// The root file tree.
     pub tree: &'a Tree,
     /// How the root file system is written.
@@ -71,6 +76,9 @@ pub fn write_unless(dir: &Path, parts: &Parts<'_>, facts: Image, is_cancelled: &
     image.files.len_bytes = written.data_bytes;
     if let Some(map) = parts.map {
         image.artefacts.push(small(target.path(), ArtefactKind::Map, MAP_NAME, map.as_bytes())?);
+    }
+    if let Some(analysis) = parts.analysis {
+        image.artefacts.push(small(target.path(), ArtefactKind::Other, ANALYSIS_NAME, analysis.as_bytes())?);
     }
     small(target.path(), ArtefactKind::Other, FILE_NAME, image.to_json().as_bytes())?;
     target.commit()?;

@@ -39,7 +39,7 @@ fn tree(text: &str) -> Tree {
 }
 
 fn make(dir: &Path, tree: &Tree, kernel: &str) -> Result<Image, String> {
-    let parts = Parts { kernel: kernel.as_bytes(), map: Some("map"), tree, options: &Options::default() };
+    let parts = Parts { kernel: kernel.as_bytes(), map: Some("map"), analysis: None, tree, options: &Options::default() };
     write(dir, &parts, facts()).map_err(|e| e.to_string())
 }
 
