@@ -328,6 +328,9 @@ pub struct BuildArgs {
     /// Instead of building: check the Dockerfile, or list its arguments and secrets, or its targets
     #[arg(long, value_enum, value_name = "build|check|outline|targets")]
     pub call: Option<Call>,
+    /// Write what came of the build to this file, as JSON: digests, names, and the image's document
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     pub iidfile: Option<PathBuf>,

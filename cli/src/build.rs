@@ -11,10 +11,12 @@ use ukc_driver::dockerfile::outline;
 use ukc_driver::fetch::Cancel;
 use ukc_driver::image_json::Image;
 use ukc_driver::oci::registry::{RegistryError, Settings};
+use ukc_driver::output::{Output, OutputKind};
 use ukc_driver::{Assembled, Compiled, GuestWish, Network, Request, Stage, compile};
 use ukc_store::{ImageStore, Name};
 
 use crate::args::{BuildArgs, Call, Source};
+use crate::containers::{Metadata, Writer};
 use crate::interrupt::Interrupt;
 use crate::network::{self, Transfers};
 use crate::progress::Display;
@@ -36,13 +38,17 @@ pub fn command(args: BuildArgs, config: &Config) -> Result<u8, Failure> {
     if let Some(call @ (Call::Outline | Call::Targets)) = args.call {
         return describe(call, &prepared.request);
     }
+    let (machines, containers): (Vec<Output>, Vec<Output>) = args.outputs.iter().cloned().partition(|o| o.kind.needs_kernel());
+    let is_container_only = machines.is_empty() && !containers.is_empty();
     let last = match (is_check, args.emit.iter().max()) {
         (true, _) => Stage::Graph,
         (false, Some(last)) => *last,
+        (false, None) if is_container_only => Stage::Rootfs,
         (false, None) => Stage::Image,
     };
     let mut sources = SourceMap::default();
-    let request = Request { emit: args.emit.clone(), last, ..prepared.request };
+    let mut request = Request { emit: args.emit.clone(), last, wants_container: !containers.is_empty(), ..prepared.request };
+    request.options.keep_layers = containers.iter().any(|o| !matches!(o.kind, OutputKind::Tar | OutputKind::Local));
     let compiled = compile(&request, &mut sources, &mut display);
     if is_check {
         display.finish();
@@ -50,14 +56,37 @@ pub fn command(args: BuildArgs, config: &Config) -> Result<u8, Failure> {
     }
     let compiled = compiled.map_err(|found| failed(&mut display, &interrupt, &sources, &found))?;
     let written = compiled.image.as_ref().map(|image| match args.outputs.is_empty() {
-        true => write_to_store(image, &names, &interrupt),
-        false => outputs::write(image, &args.outputs, &interrupt),
+        true => write_to_store(image, &names, &interrupt).map(Some),
+        false if machines.is_empty() => Ok(None),
+        false => outputs::write(image, &machines, &interrupt).map(Some),
     });
-    let written = written.transpose();
+    let written = written.transpose().map(Option::flatten);
+    let mut metadata = Metadata::default();
+    let sent = match &compiled.container {
+        Some(container) if written.is_ok() => {
+            let registries = network::client(settings(&args.source, config, interrupt.cancel())?, display.transfers());
+            let writer = Writer { container, tags: &args.tags, registries, store: &request.store, interrupt: &interrupt };
+            containers.iter().try_for_each(|output| writer.write(output, &mut metadata))
+        }
+        _ => Ok(()),
+    };
     let time = display.finish();
     interrupt.check()?;
     report::diagnostics(&sources, &compiled.warnings);
     let written = written?;
+    sent?;
+    if let Some(path) = &args.metadata_file {
+        let mut document = metadata.to_json();
+        if let Some(written) = &written {
+            document["ukc.image.id"] = serde_json::json!(written.id);
+            document["ukc.image"] = serde_json::to_value(&written.image).unwrap_or_default();
+        }
+        std::fs::write(path, report::json(&document)?).map_err(|e| Failure::new(format!("cannot write `{}`: {e}", path.display())))?;
+    }
+    if let (Some(path), None) = (&args.iidfile, &written) {
+        std::fs::write(path, metadata.config.as_deref().unwrap_or_default())
+            .map_err(|e| Failure::new(format!("cannot write `{}`: {e}", path.display())))?;
+    }
     if let Some(written) = &written {
         if !args.quiet {
             display.say(&summary(&written.image, &names, time));
@@ -275,6 +304,7 @@ impl Prepared {
             extra_modules: source.modules.clone(),
             guest: source.guest.map_or(GuestWish::Auto, Into::into),
             is_strict: source.strict,
+            wants_container: false,
             policies: config.policies.clone(),
             emit: vec![],
             last: Stage::Image,
@@ -285,9 +315,12 @@ impl Prepared {
 
 /// Returns what gets things from other machines.
 fn remote(source: &Source, config: &Config, cancel: Cancel, transfers: &Transfers) -> Result<Arc<dyn Remote>, Failure> {
-    let settings = source.network_args.settings(config)?;
-    let settings = Settings { cancel, always_resolve: source.pull, ..settings };
-    Ok(Arc::new(Network::new(network::client(settings, transfers))))
+    Ok(Arc::new(Network::new(network::client(settings(source, config, cancel)?, transfers))))
+}
+
+/// Returns how registries are reached in this build.
+fn settings(source: &Source, config: &Config, cancel: Cancel) -> Result<Settings, Failure> {
+    Ok(Settings { cancel, always_resolve: source.pull, ..source.network_args.settings(config)? })
 }
 
 /// Returns the Dockerfile's name for messages, its path if it has one, and its bytes.

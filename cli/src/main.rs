@@ -7,6 +7,7 @@
 mod args;
 mod build;
 mod check;
+mod containers;
 mod diff;
 mod doctor;
 mod explain;

@@ -53,7 +53,7 @@ impl NetworkArgs {
     }
 }
 
-/// Returns the file that `ukc login` writes: docker's own file is never written.
+/// Returns the file with credentials for ukc alone; those of docker and podman are read, too, and never written.
 pub fn own_credentials() -> Option<PathBuf> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let dir = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));

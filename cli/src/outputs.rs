@@ -18,10 +18,12 @@ pub fn check(outputs: &[Output], has_names: bool) -> Result<(), Failure> {
     for output in outputs {
         output.is_root_in_memory().map_err(Failure::usage)?;
     }
-    match outputs.iter().find(|o| o.kind != OutputKind::Dir && o.machine_form().is_none()) {
-        Some(other) => Err(Failure::new(format!("`-o type={}` is not supported yet", other.kind))),
-        None => Ok(()),
+    for output in outputs {
+        if !output.kind.needs_kernel() && output.needs_kernel().map_err(Failure::usage)? {
+            return Err(Failure::new(format!("`unikernel=true` of `-o type={}` is not supported yet", output.kind)));
+        }
     }
+    Ok(())
 }
 
 /// Writes every output. Returns what the first one is.

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod assemble;
+mod container;
 mod document;
 mod explanation;
 mod guest;
@@ -35,6 +36,7 @@ use ukc_policy::Policy;
 use ukc_sandbox::{RunEvent, Sandbox};
 
 pub use assemble::Assembled;
+pub use container::{Container, ContainerImage, said};
 pub use explanation::Explanation;
 pub use guest::{GuestWish, UNSERVED};
 pub use network::Network;
@@ -76,6 +78,8 @@ pub struct Request {
     pub is_strict: bool,
     /// What the image must not be.
     pub policies: Vec<Policy>,
+    /// Whether the result is wanted as a container, too.
+    pub wants_container: bool,
     /// Stages whose text is wanted.
     pub emit: Vec<Stage>,
     /// The last stage to run.
@@ -107,6 +111,8 @@ pub struct Compiled {
     pub texts: Vec<(Stage, String)>,
     /// Everything for an image, when the request went that far.
     pub image: Option<Assembled>,
+    /// What docker would make of it, when [`Request::wants_container`] asks for that.
+    pub container: Option<Container>,
 }
 
 /// Steps after the graph's: analyze, link, write.
@@ -117,7 +123,7 @@ const STEPS_BEHIND: usize = 3;
 /// # Errors
 /// Every error that the first failing stage found, with the warnings before it.
 pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Progress) -> Result<Compiled, Vec<Diagnostic>> {
-    let mut out = Compiled { warnings: vec![], texts: vec![], image: None };
+    let mut out = Compiled { warnings: vec![], texts: vec![], image: None, container: None };
     let file = sources.add(&request.dockerfile_name, request.dockerfile.clone());
 
     let parsed = ukc_dockerfile::parse(file, &request.dockerfile);
@@ -136,7 +142,8 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     }
 
     let mut inputs = document::inputs(request, &lowered.graph);
-    let total = lowered.graph.uses().iter().filter(|n| **n > 0).count() + STEPS_BEHIND;
+    let behind = if request.last > Stage::Rootfs { STEPS_BEHIND } else { 0 };
+    let total = lowered.graph.uses().iter().filter(|n| **n > 0).count() + behind;
     let words = stage::step_words(&lowered.graph, sources);
     let mut number = 0;
     let shared = RefCell::new(&mut *progress);
@@ -150,6 +157,7 @@ pub fn compile(request: &Request, sources: &mut SourceMap, progress: &mut dyn Pr
     drop(runner);
     let built = built.map_err(|errors| out.failed(errors))?;
     out.warnings.extend(built.diagnostics.iter().cloned());
+    out.container = request.wants_container.then(|| Container::new(&built, request.options.epoch()));
     if out.has_ended(Stage::Rootfs, request, || config_text(&built.config) + &built.tree.to_text()) {
         return Ok(out);
     }

@@ -107,7 +107,7 @@ fn passwords() {
     let files = CredentialFiles { own: Some(bench.path("auth.json")), others: vec![] };
     let client = || bench.client(|s| s.credentials = files.clone());
     let text = error(pull(&client(), &name, &store));
-    assert!(text.starts_with("access-denied: ") && text.contains(&format!("log in with `ukc login {}`", registry.host())), "{text}");
+    assert!(text.starts_with("access-denied: ") && text.contains(&format!("log in with `docker login {}`", registry.host())), "{text}");
     let password = |password: &str| Credential::Password { user: "me".into(), password: password.into() };
     files.store(&registry.host(), &password("wrong")).unwrap();
     let text = error(pull(&client(), &name, &store));

@@ -167,7 +167,7 @@ fn credentials_and_their_lack() {
         let client = || bench.client(|s| s.credentials = files.clone());
         let push = || client().push(std::slice::from_ref(&name), &made);
         let text = said(&push().unwrap_err());
-        assert!(text.starts_with("access-denied: ") && text.contains(&format!("`ukc login {}`", registry.host())), "{text}");
+        assert!(text.starts_with("access-denied: ") && text.contains(&format!("`docker login {}`", registry.host())), "{text}");
         let login =
             |password: &str| files.store(&registry.host(), &Credential::Password { user: "me".into(), password: password.into() }).unwrap();
         login("wrong");

@@ -72,6 +72,7 @@ pub fn run(case: &Path, bless: bool) -> Result<(), String> {
         guest: Default::default(),
         is_strict: false,
         policies: vec![],
+        wants_container: false,
         emit: stages.clone(),
         last,
     };

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! A helper is a program `docker-credential-NAME` with the verbs `get`, `store` and `erase`, which take a server's name, or a document, on standard
-//! input. The user's files are read, never written: what `ukc login` keeps is in a file of our own, unless there is a helper for it.
+//! input. The user's files are read, never written: what is kept for ukc alone is in a file of our own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,14 +75,14 @@ struct HelperAnswer {
 /// Where credentials are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CredentialFiles {
-    /// The file that `ukc login` writes.
+    /// A file of our own, in the form of docker's.
     pub own: Option<PathBuf>,
     /// Further ones, in the order in which they are asked.
     pub others: Vec<PathBuf>,
 }
 
 impl CredentialFiles {
-    /// Returns the places that docker and podman use, ours first. `own` is the file that `ukc login` writes.
+    /// Returns the places that docker and podman use, ours first. `own` is a file of our own.
     pub fn from_environment(own: Option<PathBuf>) -> CredentialFiles {
         let dir = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| !p.as_os_str().is_empty());
         let home = dir("HOME");

@@ -72,10 +72,10 @@ impl RegistryError {
         Some(match &self.cause {
             Cause::NotFound(_) => "check the name and the tag; a name without a registry is looked up at docker.io".to_owned(),
             Cause::Denied { with_credentials: false, .. } => {
-                format!("check the name; if the image is private, log in with `ukc login {registry}`")
+                format!("check the name; if the image is private, log in with `docker login {registry}` or `podman login {registry}`")
             }
             Cause::Denied { with_credentials: true, .. } => {
-                format!("the credentials for {registry} do not allow this: log in again with `ukc login {registry}`, or ask for access")
+                format!("the credentials for {registry} do not allow this: log in again with `docker login {registry}` or `podman login {registry}`, or ask for access")
             }
             Cause::Unreachable { is_tls: true, .. } => {
                 format!(
@@ -87,7 +87,7 @@ impl RegistryError {
                 "check the registry's name and the network; HTTPS_PROXY and NO_PROXY are honoured, and `--registry-mirror` names other places"
                     .to_owned()
             }
-            Cause::Busy(_) => format!("wait, log in with `ukc login {registry}` for a higher limit, or use a mirror (`--registry-mirror`)"),
+            Cause::Busy(_) => format!("wait, log in with `docker login {registry}` for a higher limit, or use a mirror (`--registry-mirror`)"),
             Cause::Failing { .. } => "the fault is the registry's: try again later, or use a mirror (`--registry-mirror`)".to_owned(),
             Cause::Offline => "build once without `--offline`, or give the image with `--build-context NAME=oci-layout://DIR`".to_owned(),
             Cause::Unexpected(_) | Cause::Credentials(_) | Cause::Interrupted => return None,

@@ -37,7 +37,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Returns the places and files that docker and podman use. `own_credentials` is the file that `ukc login` writes.
+    /// Returns the places and files that docker and podman use. `own_credentials` is a file of our own.
     pub fn from_environment(own_credentials: Option<PathBuf>) -> Settings {
         let home = std::env::var_os("HOME").map(PathBuf::from);
         let mut certificate_dirs: Vec<PathBuf> = CERTIFICATE_DIRS.iter().map(PathBuf::from).collect();
