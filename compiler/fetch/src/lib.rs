@@ -1,9 +1,7 @@
-//! What a build gets from other machines: HTTP with retries, downloads that are kept, and git.
+//! What a build gets from other machines: HTTP with retries.
 //!
 //! - [`Http`]: requests over HTTP/1.1 and TLS, blocking, with connections kept; proxies from the environment, certificates of the machine and further ones.
 //! - [`Retries`]: which failures are tried again, and when.
-//! - [`download()`]: a URL → a file, resumed after a cut, revalidated by its ETag.
-//! - [`git`]: a reference to a git repository → a directory, by the machine's git.
 //!
 //! What is absent: registries (that is `oci`), and any opinion about what the bytes mean. Every wait asks a [`Cancel`], so that Ctrl-C ends it.
 #![forbid(unsafe_code)]

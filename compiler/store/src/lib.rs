@@ -1,7 +1,7 @@
 //! The images of this user: finished image directories by the digest of their document, and names for them.
 //!
 //! ```text
-//! ROOT/images/<hex>/        kernel.elf, rootfs.ext4, kernel.map, image.json; <hex> is the SHA-256 of image.json; never changed once it has this name
+//! ROOT/images/<hex>/        kernel.elf, rootfs.ext4, kernel.map, analysis.json, image.json; <hex> is the SHA-256 of image.json; never changed once it has this name
 //! ROOT/names/app:latest     text: <hex>; a `/` in a name is written %2f
 //! ROOT/tmp/xxxx/            being written by a running process, which holds a lock on it
 //! ROOT/lock                 held while images and names come and go
