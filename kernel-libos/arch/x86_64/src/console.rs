@@ -101,7 +101,7 @@ impl fmt::Write for Console {
     }
 }
 
-/// What a line of [`report!`] can be made of.
+/// What a line of `report!` can be made of.
 pub trait Print {
     /// Writes it on the early console.
     fn print(&self);
@@ -167,7 +167,7 @@ macro_rules! report {
     }};
 }
 
-/// Prints a formatted line on the early console. Only for modules that format anyway, and for tests; see [`report!`].
+/// Prints a formatted line on the early console. Only for modules that format anyway, and for tests; see `report!`.
 #[macro_export]
 macro_rules! kprintln {
     () => { $crate::console::write_bytes(b"\n") };
