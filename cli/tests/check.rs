@@ -41,6 +41,17 @@ fn a_program_of_another_root_is_named_either_way() {
 }
 
 #[test]
+fn a_program_below_the_libraries_has_its_libraries() {
+    // Not every machine has one; this is where git keeps its own, gcc its compiler and java itself.
+    let places = ["/usr/lib/git-core/git-daemon", "/usr/lib/git-core/git-shell", "/usr/lib/gcc/x86_64-linux-gnu/12/collect2"];
+    let found = places.iter().filter(|p| std::path::Path::new(p).exists());
+    for program in found {
+        let out = Place::new().ukc(&["check", "--program", program, "--format", "json"]).status(0).out;
+        assert!(names(&out).iter().any(|n| n == "exit_group"), "{program}");
+    }
+}
+
+#[test]
 fn dynamic_programs_have_the_calls_that_they_make() {
     let found = names(&Place::new().ukc(&["check", "--program", "/bin/true", "--format", "json"]).status(0).out);
     for call in ["execve", "mmap", "openat", "read", "close", "mprotect", "exit_group", "brk", "arch_prctl"] {

@@ -21,9 +21,9 @@ fn output_cache_and_failure() {
     let (place, base) = place();
     let build = ["build", "--progress=plain", "--emit=rootfs", &base, "context"];
     place.file("context/Dockerfile", "FROM base\nRUN printf 'a\\rb\\033[1mold\\033[0m\\nno end'; echo x >/made\n");
-    let first = place.ukc(&build).status(0).says("[2/5] bold\n[2/5] no end\n");
+    let first = place.ukc(&build).status(0).says("[2/2] bold\n[2/2] no end\n");
     assert!(first.out.contains(" /made\n"), "{first:#?}");
-    let again = place.ukc(&build).status(0).says("[2/5] CACHED\n");
+    let again = place.ukc(&build).status(0).says("[2/2] CACHED\n");
     assert!(!again.err.contains("bold") && again.out == first.out, "{again:#?}");
     let renewed = place.ukc(&["build", "--progress=plain", "--emit=rootfs", "--no-cache", &base, "context"]).status(0);
     assert!(renewed.err.contains("bold") && !renewed.err.contains("CACHED"), "{renewed:#?}");
@@ -32,7 +32,7 @@ fn output_cache_and_failure() {
         .ukc(&build)
         .status(1)
         .no_output()
-        .says("[2/5] trouble\n")
+        .says("[2/2] trouble\n")
         .says("did not complete successfully: exit code: 9")
         .says("2 | RUN echo");
 }
@@ -46,7 +46,7 @@ fn flags_of_steps() {
         "context/Dockerfile",
         "FROM base\nRUN --mount=type=secret,id=t,required test \"$(cat /run/secrets/t)\" = \"hunter2\"; grep added /etc/hosts; grep : /proc/net/dev | wc -l\n",
     );
-    build(&["--secret=id=t,src=token", "--add-host=added:10.1.2.3", "--network=none"]).status(0).says("10.1.2.3\tadded\n[2/5] 1\n");
+    build(&["--secret=id=t,src=token", "--add-host=added:10.1.2.3", "--network=none"]).status(0).says("10.1.2.3\tadded\n[2/2] 1\n");
     build(&[]).status(1).says("requires the secret `t`").says("--secret id=t,src=FILE");
     for (flag, says) in [
         ("--secret=src=x", "has no `id=`"),
@@ -68,7 +68,7 @@ fn an_interrupted_step_ends_with_130_and_leaves_no_process() {
     let mut child =
         place.command(&["build", "--progress=plain", &base, "context"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line == "[2/5] started"));
+    assert!(lines.any(|line| line == "[2/2] started"));
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(lines.any(|line| line == "error: interrupted"));
     assert_eq!(child.wait().unwrap().code(), Some(130));

@@ -7,7 +7,7 @@
 //! The same stages that an image goes through, on a tree of what a program can load from: all of a root of its own, and of this machine's root the
 //! directories where programs, libraries and their configuration lie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
@@ -121,14 +121,16 @@ fn scan(root: &Path, file: &Path) -> io::Result<Tree> {
 
 /// Reads directories to their ends. What cannot be read is not there, as for the program.
 fn fill(tree: &mut Tree, mut left: Vec<(PathBuf, NodeId)>) {
+    let mut read = HashSet::new();
     while let Some((dir, id)) = left.pop() {
-        if !matches!(tree.node(id).kind, Kind::Dir(_)) {
+        if !matches!(tree.node(id).kind, Kind::Dir(_)) || !read.insert(id) {
             continue;
         }
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_known = tree.entries(id).is_some_and(|e| e.contains_key(entry.file_name().as_bytes()));
-            if !is_known && let Some(child) = add(tree, id, &path) {
+            // A directory on the way to the program is there already, and empty.
+            let known = tree.entries(id).and_then(|e| e.get(entry.file_name().as_bytes())).copied();
+            if let Some(child) = known.or_else(|| add(tree, id, &path)) {
                 left.push((path, child));
             }
         }
