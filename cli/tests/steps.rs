@@ -68,7 +68,7 @@ fn an_interrupted_step_ends_with_130_and_leaves_no_process() {
     let mut child =
         place.command(&["build", "--progress=plain", &base, "context"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-    assert!(lines.any(|line| line == "[2/2] started"));
+    assert!(lines.any(|line| line == "[2/5] started"));
     Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(lines.any(|line| line == "error: interrupted"));
     assert_eq!(child.wait().unwrap().code(), Some(130));
