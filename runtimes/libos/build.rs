@@ -11,15 +11,14 @@
 //! `UKC_PANIC_MESSAGES=1` in the environment makes kernels whose panics say what and where; else they are a list of addresses for `kernel.elf`'s symbols.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::{env, fs};
 
 use object::{Object as _, ObjectSection as _};
+use ukc_bare_build::{Library, Request, TARGET, scrub_environment};
 
 /// Asks for panics that say what and where.
 const PANIC_MESSAGES: &str = "UKC_PANIC_MESSAGES";
-
-const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Of the generated crate that holds all others.
 const ROOT: &str = "libos_archive";
@@ -45,8 +44,10 @@ fn main() {
     }
     let packages = kernel_packages(&workspace);
     println!("cargo::rerun-if-env-changed={PANIC_MESSAGES}");
-    let libraries = compile(&workspace, &out_dir, &packages);
-    let objects = collect_objects(&optimise(&out_dir, &packages, &libraries));
+    // Bitcode only: machine code is made once, by `optimise`.
+    let flags = [&kernel_flags()[..], &["-Clinker-plugin-lto", "-Cembed-bitcode=yes"]].concat();
+    let request = Request { workspace: &workspace, target_name: "kernel", out_dir: &out_dir, packages: &packages, rustflags: &flags };
+    let objects = collect_objects(&optimise(&request, &ukc_bare_build::build(&request)));
     let archive = pack(&objects);
     let compressed = zstd::encode_all(archive.as_slice(), 19).expect("compressing in memory");
     fs::write(out_dir.join("modules.a.zst"), compressed).expect("writing to OUT_DIR");
@@ -63,84 +64,30 @@ fn kernel_packages(workspace: &Path) -> Vec<String> {
             .collect();
         manifests.sort();
         for manifest in manifests {
-            let text = fs::read_to_string(&manifest).unwrap_or_else(|e| panic!("{}: {e}", manifest.display()));
-            let name = text.lines().find_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"'));
-            names.push(name.unwrap_or_else(|| panic!("{}: no line `name = \"...\"`", manifest.display())).to_owned());
+            names.push(ukc_bare_build::package_name(&manifest));
         }
     }
     names
 }
 
-/// Where the nested cargo builds: beside the profiles' folders, so that debug, release, clippy and test builds share one kernel. The outer cargo holds the
-/// lock of its own folder while build scripts run, so it cannot be that one.
-fn target_dir(out_dir: &Path) -> PathBuf {
-    out_dir.ancestors().nth(4).expect("OUT_DIR lies four levels below the target folder").join("kernel")
-}
-
-/// Where it leaves the libraries.
-fn kernel_dir(out_dir: &Path) -> PathBuf {
-    target_dir(out_dir).join(TARGET).join("kernel")
-}
-
-/// Runs the nested cargo and returns the libraries it made, with the names of their crates.
-fn compile(workspace: &Path, out_dir: &Path, packages: &[String]) -> Vec<(String, PathBuf)> {
-    let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
-    cargo.current_dir(workspace).args([
-        "build",
-        "--profile",
-        "kernel",
-        "--target",
-        TARGET,
-        "--locked",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    cargo.arg("--target-dir").arg(target_dir(out_dir));
-    for package in packages {
-        cargo.args(["-p", package]);
-    }
-    scrub_environment(&mut cargo);
-    // Bitcode only: machine code is made once, by `optimise`.
-    let flags = [&kernel_flags()[..], &["-Clinker-plugin-lto", "-Cembed-bitcode=yes"]].concat();
-    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    if let Some(rustc) = env::var_os("RUSTC") {
-        cargo.env("RUSTC", rustc);
-    }
-    let output = cargo.stderr(Stdio::inherit()).output().expect("running cargo");
-    assert!(output.status.success(), "building the kernel crates failed; the messages are above");
-
-    let mut libraries = Vec::new();
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-        let Some(name) = message["target"]["name"].as_str().filter(|_| message["reason"] == "compiler-artifact") else { continue };
-        for file in message["filenames"].as_array().into_iter().flatten().filter_map(|f| f.as_str()) {
-            // Build scripts and procedural macros of dependencies are built for the host, outside the target's folder.
-            if file.ends_with(".rlib") && Path::new(file).starts_with(kernel_dir(out_dir)) {
-                libraries.push((name.replace('-', "_"), PathBuf::from(file)));
-            }
-        }
-    }
-    libraries.sort();
-    libraries
-}
-
 /// Makes one static library of a crate that names all packages, and returns it.
-fn optimise(out_dir: &Path, packages: &[String], libraries: &[(String, PathBuf)]) -> PathBuf {
-    let source = out_dir.join(ROOT).with_extension("rs");
-    let library = out_dir.join(ROOT).with_extension("a");
+fn optimise(request: &Request<'_>, libraries: &[Library]) -> PathBuf {
+    let source = request.out_dir.join(ROOT).with_extension("rs");
+    let library = request.out_dir.join(ROOT).with_extension("a");
     let mut text = "#![no_std]\n".to_owned();
     let mut rustc = Command::new(env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
     rustc
         .args(["--edition=2024", "--crate-type=staticlib", "--crate-name", ROOT, "--target", TARGET])
         .args(kernel_flags())
         .args(ROOT_FLAGS);
-    for package in packages {
+    for package in request.packages {
         let name = package.replace('-', "_");
-        let (_, file) = libraries.iter().find(|(n, _)| *n == name).unwrap_or_else(|| panic!("cargo made no library of {package}"));
+        let is_it = |l: &&Library| l.name == name && l.file.extension().is_some_and(|e| e == "rlib");
+        let found = libraries.iter().find(is_it).unwrap_or_else(|| panic!("cargo made no library of {package}"));
         text.push_str(&format!("extern crate {name} as _;\n"));
-        rustc.arg("--extern").arg(format!("{name}={}", file.display()));
+        rustc.arg("--extern").arg(format!("{name}={}", found.file.display()));
     }
-    rustc.arg("-L").arg(format!("dependency={}", kernel_dir(out_dir).join("deps").display()));
+    rustc.arg("-L").arg(format!("dependency={}", request.library_dir().join("deps").display()));
     fs::write(&source, text).expect("writing to OUT_DIR");
     scrub_environment(&mut rustc);
     let status = rustc.arg("-o").arg(&library).arg(&source).status().expect("running rustc");
@@ -152,20 +99,6 @@ fn optimise(out_dir: &Path, packages: &[String], libraries: &[(String, PathBuf)]
 fn kernel_flags() -> Vec<&'static str> {
     let has_messages = env::var_os(PANIC_MESSAGES).is_some_and(|v| v != "0");
     RUSTFLAGS.iter().copied().chain(has_messages.then_some("--cfg=ukc_panic_messages")).collect()
-}
-
-/// Removes what the outer cargo exports and what would change the kernel's code, but keeps how cargo reaches its registry and its job server.
-fn scrub_environment(cargo: &mut Command) {
-    const KEEP: &[&str] = &["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_OFFLINE"];
-    const KEEP_PREFIXES: &[&str] = &["RUSTUP_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
-    for (name, _) in env::vars_os() {
-        let Some(text) = name.to_str() else { continue };
-        let is_outer = ["CARGO", "RUST", "DEP_", "LLVM_PROFILE_FILE"].iter().any(|prefix| text.starts_with(prefix))
-            || ["TARGET", "HOST", "OUT_DIR", "PROFILE", "OPT_LEVEL", "DEBUG", "NUM_JOBS"].contains(&text);
-        if is_outer && !KEEP.contains(&text) && !KEEP_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
-            cargo.env_remove(&name);
-        }
-    }
 }
 
 /// Returns the objects of a library, stripped, with names that are unique and do not change between builds.

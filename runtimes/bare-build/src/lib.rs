@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::{env, fs};
 
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// What rustc compiles for.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// What to build.
 #[derive(Debug, Clone, Copy)]
@@ -27,16 +28,37 @@ pub struct Request<'a> {
     pub rustflags: &'a [&'a str],
 }
 
+/// A static library or rlib.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    /// Its crate, as code names it.
+    pub name: String,
+    /// Where it is.
+    pub file: PathBuf,
+}
+
+impl Request<'_> {
+    /// Returns the folder in which the nested cargo leaves libraries, and in `deps` what these depend on.
+    ///
+    /// # Panics
+    /// When `out_dir` is not what cargo gives to build scripts.
+    pub fn library_dir(&self) -> PathBuf {
+        self.target_dir().join(TARGET).join("kernel")
+    }
+
+    fn target_dir(&self) -> PathBuf {
+        self.out_dir.ancestors().nth(4).expect("OUT_DIR lies four levels below the target folder").join(self.target_name)
+    }
+}
+
 /// Returns the libraries of all packages and of what they depend on: static libraries first, each kind sorted.
 ///
 /// # Panics
 /// When the build fails, as build scripts do; cargo has printed the reasons.
-pub fn build(request: &Request<'_>) -> Vec<PathBuf> {
-    let target_dir =
-        request.out_dir.ancestors().nth(4).expect("OUT_DIR lies four levels below the target folder").join(request.target_name);
+pub fn build(request: &Request<'_>) -> Vec<Library> {
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets CARGO"));
     cargo.current_dir(request.workspace).args(["build", "--profile", "kernel", "--target", TARGET, "--locked"]);
-    cargo.args(["--message-format", "json-render-diagnostics", "--target-dir"]).arg(&target_dir);
+    cargo.args(["--message-format", "json-render-diagnostics", "--target-dir"]).arg(request.target_dir());
     for package in request.packages {
         cargo.args(["-p", package]);
     }
@@ -51,14 +73,13 @@ pub fn build(request: &Request<'_>) -> Vec<PathBuf> {
     let mut libraries = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let Ok(message) = serde_json::from_str::<serde_json::Value>(line) else { continue };
-        if message["reason"] != "compiler-artifact" {
-            continue;
-        }
+        let Some(name) = message["target"]["name"].as_str().filter(|_| message["reason"] == "compiler-artifact") else { continue };
         // Build scripts and procedural macros of dependencies are built for the host, outside the target's folder.
         let files = message["filenames"].as_array().into_iter().flatten().filter_map(|f| f.as_str()).map(PathBuf::from);
-        libraries.extend(files.filter(|f| f.starts_with(target_dir.join(TARGET)) && (is(f, "a") || is(f, "rlib"))));
+        let files = files.filter(|f| f.starts_with(request.library_dir()) && (is(f, "a") || is(f, "rlib")));
+        libraries.extend(files.map(|file| Library { name: name.replace('-', "_"), file }));
     }
-    libraries.sort_by_key(|file| (!is(file, "a"), file.clone()));
+    libraries.sort_by_key(|library| (!is(&library.file, "a"), library.file.clone()));
     libraries
 }
 
@@ -77,7 +98,7 @@ fn is(file: &Path, extension: &str) -> bool {
 }
 
 /// Removes what the outer cargo exports and what would change the code, but keeps how cargo reaches its registry and its job server.
-fn scrub_environment(cargo: &mut Command) {
+pub fn scrub_environment(cargo: &mut Command) {
     const KEEP: &[&str] = &["CARGO_HOME", "CARGO_MAKEFLAGS", "CARGO_NET_OFFLINE"];
     const KEEP_PREFIXES: &[&str] = &["RUSTUP_", "CARGO_HTTP_", "CARGO_REGISTRIES_", "CARGO_REGISTRY_", "CARGO_SOURCE_"];
     for (name, _) in env::vars_os() {

@@ -47,8 +47,8 @@ fn main() {
     };
     let libraries = ukc_bare_build::build(&request);
     let archive = |name: &str| {
-        let path = libraries.iter().find(|l| l.file_name().is_some_and(|n| n == name)).unwrap_or_else(|| panic!("no {name}"));
-        fs::read(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        let found = libraries.iter().find(|l| l.file.file_name().is_some_and(|n| n == name)).unwrap_or_else(|| panic!("no {name}"));
+        fs::read(&found.file).unwrap_or_else(|e| panic!("{}: {e}", found.file.display()))
     };
     let bios = archive("libukc_boot_bios.a");
     let write = |name: &str, bytes: &[u8]| fs::write(out_dir.join(name), bytes).expect("writing to OUT_DIR");
