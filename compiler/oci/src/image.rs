@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ukc_rootfs::{ImageConfig, Origin, Tree};
 
 use crate::compress::unpack;
-use crate::document::{Descriptor, Platform, check_layer_type};
+use crate::document::{Descriptor, Platform};
 use crate::layout::{Layout, LayoutRef};
 use crate::reference::Reference;
 use crate::resolve::{Chosen, Documents};
@@ -64,13 +64,7 @@ impl Image {
         let chosen = layout.choose(wanted, platform)?;
         let mut layers = Vec::new();
         for (descriptor, &diff_id) in chosen.manifest.layers.iter().zip(&chosen.document.diff_ids) {
-            let digest = layout.digest_of(descriptor, "layer")?;
-            check_layer_type(&descriptor.media_type).map_err(|why| OciError::UnsupportedLayer {
-                place: layout.place(),
-                layer: digest,
-                media_type: descriptor.media_type.clone(),
-                why,
-            })?;
+            let digest = layout.layer_digest(descriptor)?;
             let path = layout.check_size(descriptor, &digest, "layer")?;
             if !store.contains(&diff_id) {
                 fetch(&layout, &path, digest, diff_id, store)?;

@@ -3,7 +3,7 @@
 //! Entries for other platforms are not read: a registry would charge for them. Only where an index does not say what an entry is for, its configuration
 //! does.
 
-use crate::document::{Descriptor, Manifest, ManifestOrIndex, Platform};
+use crate::document::{Descriptor, Manifest, ManifestOrIndex, Platform, check_layer_type};
 use crate::{Digest, ImageDocument, OciError, Place};
 
 /// How deep indexes may lie in indexes.
@@ -36,6 +36,18 @@ pub(crate) trait Documents {
     fn digest_of(&self, descriptor: &Descriptor, role: &'static str) -> Result<Digest, OciError> {
         let text = &descriptor.digest;
         text.parse().map_err(|()| self.malformed(format!("the {role} has the digest `{text}`"), "only sha256 is supported"))
+    }
+
+    /// Returns a layer's digest, if it is of a kind that can be unpacked.
+    fn layer_digest(&self, descriptor: &Descriptor) -> Result<Digest, OciError> {
+        let layer = self.digest_of(descriptor, "layer")?;
+        check_layer_type(&descriptor.media_type).map_err(|why| OciError::UnsupportedLayer {
+            place: self.place(),
+            layer,
+            media_type: descriptor.media_type.clone(),
+            why,
+        })?;
+        Ok(layer)
     }
 
     /// Reads a document and checks its length and digest.

@@ -11,7 +11,7 @@ use super::endpoint::{Call, Endpoint, Scope, no_body};
 use super::error::{Cause, RegistryError};
 use super::{Event, Registries};
 use crate::compress::unpack_from;
-use crate::document::{Descriptor, Platform, check_layer_type};
+use crate::document::{Descriptor, Platform};
 use crate::resolve::{self, Documents, MAX_DOCUMENT_BYTES};
 use crate::{Digest, HashingReader, Image, Layer, OciError, Place, Reference, Store};
 
@@ -128,13 +128,7 @@ fn with_root(client: &Registries, reference: &Reference, platform: &Platform, st
     let chosen = resolve::choose(&documents, &[&descriptor], platform)?;
     let mut layers = vec![];
     for (descriptor, &diff_id) in chosen.manifest.layers.iter().zip(&chosen.document.diff_ids) {
-        let digest = documents.digest_of(descriptor, "layer")?;
-        check_layer_type(&descriptor.media_type).map_err(|why| OciError::UnsupportedLayer {
-            place: documents.place(),
-            layer: digest,
-            media_type: descriptor.media_type.clone(),
-            why,
-        })?;
+        let digest = documents.layer_digest(descriptor)?;
         layers.push(Layer::new(descriptor, digest, diff_id, store));
     }
     let source = reference.at(chosen.manifest_digest);
