@@ -1,19 +1,18 @@
 //! `ukc diff OLD NEW`: what came, went and changed between two images, and whether the policy allows it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ukc_config::Config;
 use ukc_diff::{Listing, Violation, compare};
 use ukc_driver::image_json::{ArtefactKind, Image};
-use ukc_store::{ImageStore, read_document};
 
 use crate::args::{DiffArgs, DiffFormat};
-use crate::places;
+use crate::image_commands::find_image;
 use crate::report::{self, FAILED, Failure};
 
 /// Runs the command.
 pub fn command(args: &DiffArgs, config: &Config) -> Result<u8, Failure> {
-    let ((old, old_dir), (new, new_dir)) = (find(&args.old)?, find(&args.new)?);
+    let ((old, old_dir), (new, new_dir)) = (find_image(&args.old)?, find_image(&args.new)?);
     let listings = match args.no_files {
         true => None,
         false => Some((listing(&args.old, &old, &old_dir)?, listing(&args.new, &new, &new_dir)?)),
@@ -31,16 +30,6 @@ pub fn command(args: &DiffArgs, config: &Config) -> Result<u8, Failure> {
         report::error(&violation.message);
     }
     Ok(if violations.is_empty() { 0 } else { FAILED })
-}
-
-/// Returns an image and its directory: an image directory, or a name in the store.
-pub fn find(text: &str) -> Result<(Image, PathBuf), Failure> {
-    let path = Path::new(text);
-    if path.join("image.json").is_file() {
-        return Ok((read_document(path)?, path.to_owned()));
-    }
-    let stored = ImageStore::open(places::data()?)?.find(text)?;
-    Ok((stored.image, stored.dir))
 }
 
 fn listing(text: &str, image: &Image, dir: &Path) -> Result<Listing, Failure> {

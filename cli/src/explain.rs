@@ -8,12 +8,13 @@ use ukc_driver::Explanation;
 use ukc_driver::image_json::{GuestKind, Image};
 
 use crate::args::{ExplainArgs, ExplainFormat};
+use crate::image_commands::find_image;
 use crate::report::{self, Failure};
-use crate::{diff, table, units};
+use crate::{table, units};
 
 /// Runs the command.
 pub fn command(args: &ExplainArgs) -> Result<u8, Failure> {
-    let (image, dir) = diff::find(&args.image)?;
+    let (image, dir) = find_image(&args.image)?;
     let (text, json) = match (&args.topic, args.size, args.guest) {
         (_, true, _) => sizes(&image, &dir)?,
         (_, _, true) => guest(&image),

@@ -10,6 +10,7 @@ use ukc_config::Config;
 use ukc_driver::oci::Digest;
 use ukc_driver::oci::registry::{Event, Observer, Registries, Settings};
 
+use crate::places;
 use crate::report::{self, Failure};
 use crate::units;
 
@@ -55,9 +56,7 @@ impl NetworkArgs {
 
 /// Returns the file with credentials for ukc alone; those of docker and podman are read, too, and never written.
 pub fn own_credentials() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let dir = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
-    dir.map(|d| d.join("ukc/auth.json"))
+    places::config().ok().map(|dir| dir.join("auth.json"))
 }
 
 /// Returns a client whose work `transfers` shows.

@@ -19,6 +19,11 @@ pub fn state() -> Result<PathBuf, Failure> {
     directory("XDG_STATE_HOME", ".local/state")
 }
 
+/// Returns the directory for what the user set: the configuration, credentials.
+pub fn config() -> Result<PathBuf, Failure> {
+    directory("XDG_CONFIG_HOME", ".config")
+}
+
 fn directory(variable: &str, below_home: &str) -> Result<PathBuf, Failure> {
     let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
     let base = absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)));

@@ -17,6 +17,7 @@ use ukc_config::{Config, FILE_NAME, Setting};
 use ukc_diagnostics::{Diagnostic, SourceMap, suggest};
 
 use crate::args::Cli;
+use crate::places;
 use crate::report::{self, Failure, USAGE};
 
 /// The commands with settings.
@@ -56,10 +57,8 @@ fn files(matches: &ArgMatches) -> Vec<PathBuf> {
         Some(("diff", _)) => Some(PathBuf::from(".")),
         _ => None,
     };
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    let user = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")));
     let context = context.filter(|path| path.is_dir()).map(|path| path.join(FILE_NAME));
-    context.into_iter().chain(user.map(|dir| dir.join("ukc/config.toml"))).chain([PathBuf::from(SYSTEM_FILE)]).collect()
+    context.into_iter().chain(places::config().ok().map(|dir| dir.join("config.toml"))).chain([PathBuf::from(SYSTEM_FILE)]).collect()
 }
 
 /// Where a default comes from.
