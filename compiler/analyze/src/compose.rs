@@ -88,10 +88,15 @@ pub fn compose(members: &[Member], cache: Option<&dyn Cache>, facts: &mut Facts)
 
 /// Returns those of `wrappers` that the object imports.
 fn imported(file: &ElfFile, wrappers: &[(String, u8)]) -> Vec<(String, u8)> {
-    let Ok(elf) = Elf::parse(&file.bytes) else { return Vec::new() };
+    let names = imports(&file.bytes);
+    wrappers.iter().filter(|(n, _)| names.contains(&n.as_bytes())).cloned().collect()
+}
+
+/// Returns the names that an object imports.
+pub fn imports(bytes: &[u8]) -> Vec<&[u8]> {
+    let Ok(elf) = Elf::parse(bytes) else { return Vec::new() };
     let Ok(Some(dynamic)) = elf.dynamic() else { return Vec::new() };
-    let symbols = elf.dynamic_symbols(&dynamic);
-    wrappers.iter().filter(|(n, _)| symbols.iter().any(|s| !s.is_defined && s.name == n.as_bytes())).cloned().collect()
+    elf.dynamic_symbols(&dynamic).iter().filter(|s| !s.is_defined && !s.name.is_empty()).map(|s| s.name).collect()
 }
 
 fn name(nr: u32) -> String {

@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use rustc_hash::FxHashSet;
 use ukc_elf::Elf;
 
-use crate::compose::Member;
+use crate::compose::{Member, imports};
 use crate::facts::Reason;
 use crate::object::{Graph, Summary};
 
@@ -139,7 +139,7 @@ pub fn search(members: &[Member], summaries: &[Summary]) -> Reached {
             match graphs[i] {
                 Some(graph) => state.load(i, graph, &members[i]),
                 // All of its code counts, so all that it can name does.
-                None => imported_names(&members[i].file.bytes).iter().for_each(|name| state.import(name)),
+                None => imports(&members[i].file.bytes).iter().for_each(|name| state.import(&String::from_utf8_lossy(name))),
             }
             if is_loader(&members[i]) || graphs[i].is_none() {
                 has_looked_up[i] = true;
@@ -253,12 +253,4 @@ fn texts<'e>(bytes: &[u8], exporters: &HashMap<&'e str, Vec<(usize, u32)>>) -> V
     found.sort_unstable();
     found.dedup();
     found
-}
-
-/// Returns the names that an object without a graph imports.
-fn imported_names(bytes: &[u8]) -> Vec<String> {
-    let Ok(elf) = Elf::parse(bytes) else { return Vec::new() };
-    let Ok(Some(dynamic)) = elf.dynamic() else { return Vec::new() };
-    let symbols = elf.dynamic_symbols(&dynamic);
-    symbols.iter().filter(|s| !s.is_defined && !s.name.is_empty()).map(|s| String::from_utf8_lossy(s.name).into_owned()).collect()
 }

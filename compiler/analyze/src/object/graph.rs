@@ -39,11 +39,11 @@ pub struct Graph {
     pub exports: Vec<(String, u32)>,
 }
 
-/// What a slot leads to.
+/// What a slot of the GOT leads to: whatever has the name, and the object's own definition if it has one, which another object may replace.
 #[derive(Clone, Copy)]
-enum Target {
-    Node(u32),
-    Import(u32),
+struct Got {
+    name: u32,
+    own: Option<u32>,
 }
 
 struct Builder<'a, 'd> {
@@ -54,8 +54,8 @@ struct Builder<'a, 'd> {
     ends: Vec<u64>,
     out: Graph,
     names: FxHashMap<&'d [u8], u32>,
-    /// What words of the GOT lead to: an own function that another object may replace leads to both.
-    slots: FxHashMap<u64, Vec<Target>>,
+    /// Words of the GOT.
+    slots: FxHashMap<u64, Got>,
     /// PLT stubs and their slots.
     stubs: FxHashMap<u64, u64>,
     /// Nodes that something names.
@@ -210,11 +210,9 @@ impl<'d> Builder<'_, 'd> {
                 r_x86_64::IRELATIVE => self.root(r.addend as u64),
                 r_x86_64::GLOB_DAT | r_x86_64::JUMP_SLOT => {
                     let Some(symbol) = symbol.filter(|s| !s.name.is_empty()) else { continue };
-                    let mut targets = vec![Target::Import(self.name(symbol.name))];
-                    if symbol.is_defined {
-                        targets.extend(self.node_at(symbol.value).map(Target::Node));
-                    }
-                    self.slots.insert(r.vaddr, targets);
+                    let own = self.node_at(symbol.value).filter(|_| symbol.is_defined);
+                    let got = Got { name: self.name(symbol.name), own };
+                    self.slots.insert(r.vaddr, got);
                 }
                 r_x86_64::R64 => {
                     let Some(symbol) = symbol.filter(|s| !s.name.is_empty()) else { continue };
@@ -299,13 +297,9 @@ impl<'d> Builder<'_, 'd> {
 
     fn reference(&mut self, node: usize, target: u64) {
         let slot = self.stubs.get(&target).copied().unwrap_or(target);
-        if let Some(targets) = self.slots.get(&slot) {
-            for target in targets.clone() {
-                match target {
-                    Target::Node(to) => self.edge(node, to),
-                    Target::Import(name) => self.out.imports[node].push(name),
-                }
-            }
+        if let Some(got) = self.slots.get(&slot).copied() {
+            got.own.into_iter().for_each(|to| self.edge(node, to));
+            self.out.imports[node].push(got.name);
         } else if let Some(to) = self.node_at(target).or_else(|| self.piece_at(target)) {
             self.edge(node, to);
         }
