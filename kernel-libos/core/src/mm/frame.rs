@@ -51,6 +51,23 @@ impl Frame {
         alloc_or_shrink(|| Frame::try_alloc(0)).ok_or(Errno::ENOMEM)
     }
 
+    /// Allocates pages with undefined contents to read ahead into: as many as asked for, fewer when memory runs out, at least one.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn alloc_ahead(wanted: usize) -> Result<Vec<Frame>> {
+        let mut frames = Vec::new();
+        frames.try_reserve_exact(wanted).map_err(|_| Errno::ENOMEM)?;
+        for _ in 0..wanted {
+            match Frame::alloc() {
+                Ok(frame) => frames.push(frame),
+                Err(_) if !frames.is_empty() => break,
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(frames)
+    }
+
     /// Allocates a page of zeros.
     ///
     /// # Errors

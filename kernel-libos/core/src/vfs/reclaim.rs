@@ -6,6 +6,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 
 use crate::mm::{self, PageSource};
 use crate::sync::SpinLock;
+use crate::vfs::sparse::Sparse;
 
 /// A cache that can give pages back.
 pub trait Reclaim: Send + Sync {
@@ -54,6 +55,22 @@ fn ask(pages: usize, f: impl Fn(&dyn Reclaim, usize) -> usize) -> usize {
         if let Some(cache) = cache.upgrade() {
             freed += f(&*cache, pages - freed);
         }
+    }
+    freed
+}
+
+/// Asks the inodes of a file system, one after the other, to give `pages` pages back. No reference is dropped while the list is locked, since an inode
+/// takes itself off it.
+pub fn ask_inodes<I>(inodes: &SpinLock<Sparse<Weak<I>>>, pages: usize, f: impl Fn(&I, usize) -> usize) -> usize {
+    let mut freed = 0;
+    let mut from = 0;
+    while freed < pages {
+        let Some(list) = inodes.try_lock() else { break };
+        let next = list.next(from).map(|(number, weak)| (number, weak.upgrade()));
+        drop(list);
+        let Some((number, inode)) = next else { break };
+        freed += inode.map_or(0, |inode| f(&inode, pages - freed));
+        from = number + 1;
     }
     freed
 }

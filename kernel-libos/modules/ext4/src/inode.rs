@@ -97,30 +97,13 @@ impl FileSystem for Mounted {
     }
 }
 
-impl Mounted {
-    /// Asks one inode after the other, so that no reference is dropped while the list is locked.
-    fn ask_inodes(&self, pages: usize, f: impl Fn(&Ext4Inode, usize) -> usize) -> usize {
-        let mut freed = 0;
-        let mut from = 0;
-        while freed < pages {
-            let Some(inodes) = self.fs.inodes.try_lock() else { break };
-            let next = inodes.next(from).map(|(number, weak)| (number, weak.upgrade()));
-            drop(inodes);
-            let Some((number, inode)) = next else { break };
-            freed += inode.map_or(0, |inode| f(&inode, pages - freed));
-            from = number + 1;
-        }
-        freed
-    }
-}
-
 impl Reclaim for Mounted {
     fn reclaim(&self, pages: usize) -> usize {
-        self.ask_inodes(pages, |inode, pages| inode.cache.reclaim(pages))
+        reclaim::ask_inodes(&self.fs.inodes, pages, |inode, pages| inode.cache.reclaim(pages))
     }
 
     fn reclaim_mapped(&self, pages: usize) -> usize {
-        self.ask_inodes(pages, |inode, pages| {
+        reclaim::ask_inodes(&self.fs.inodes, pages, |inode, pages| {
             if inode.cache.is_empty() {
                 return 0;
             }

@@ -128,15 +128,7 @@ impl Cache {
             state.window = known;
             known
         };
-        let mut frames = Vec::new();
-        frames.try_reserve_exact(wanted as usize).map_err(|_| Errno::ENOMEM)?;
-        for _ in 0..wanted {
-            match Frame::alloc() {
-                Ok(frame) => frames.push(frame),
-                Err(_) if !frames.is_empty() => break,
-                Err(errno) => return Err(errno),
-            }
-        }
+        let frames = Frame::alloc_ahead(wanted as usize)?;
         fs.volume.read_frames(fs.block_offset(physical)? + in_block * PAGE, &frames)?;
         let mut first = None;
         for (i, frame) in frames.into_iter().enumerate() {

@@ -40,7 +40,7 @@ mod store;
 mod tests;
 mod xattr;
 
-use alloc::sync::{Arc, Weak};
+use alloc::sync::Arc;
 
 use libos_core::mm::PageSource;
 use libos_core::vfs::reclaim::{self, Reclaim};
@@ -112,30 +112,13 @@ impl FileSystem for Mounted {
     }
 }
 
-impl Mounted {
-    /// Asks one inode after the other, so that no reference is dropped while the list is locked.
-    fn ask_inodes(&self, pages: usize, f: impl Fn(&Inode, usize) -> usize) -> usize {
-        let mut freed = 0;
-        let mut from = 0;
-        while freed < pages {
-            let Some(inodes) = self.fs.inodes.try_lock() else { break };
-            let next = inodes.next(from).map(|(number, weak)| (number, Weak::upgrade(weak)));
-            drop(inodes);
-            let Some((number, inode)) = next else { break };
-            freed += inode.map_or(0, |inode| f(&inode, pages - freed));
-            from = number + 1;
-        }
-        freed
-    }
-}
-
 impl Reclaim for Mounted {
     fn reclaim(&self, pages: usize) -> usize {
-        self.ask_inodes(pages, |inode, pages| inode.pages.reclaim(pages))
+        reclaim::ask_inodes(&self.fs.inodes, pages, |inode, pages| inode.pages.reclaim(pages))
     }
 
     fn reclaim_mapped(&self, pages: usize) -> usize {
-        let freed = self.ask_inodes(pages, |inode, pages| {
+        let freed = reclaim::ask_inodes(&self.fs.inodes, pages, |inode, pages| {
             if inode.pages.is_empty() {
                 return 0;
             }
@@ -146,6 +129,6 @@ impl Reclaim for Mounted {
         if freed > 0 || self.fs.write_all_pages().is_err() {
             return freed;
         }
-        self.ask_inodes(pages, |inode, pages| inode.pages.reclaim(pages))
+        reclaim::ask_inodes(&self.fs.inodes, pages, |inode, pages| inode.pages.reclaim(pages))
     }
 }
